@@ -1,0 +1,44 @@
+# Everything a newcomer or a CI machine needs. `make help` lists it.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint bench clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(STAMP)  ## Create .venv and install the package with its exact, tested versions
+
+$(STAMP): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)  ## Train teacher and students on the embedded eye clips, print the table (10 minutes on 2 cores)
+	$(BIN)/lightning fit --config experiments/seye.yaml --config experiments/quick.yaml
+	$(BIN)/lightning test --config experiments/seye.yaml --config experiments/quick.yaml --ckpt_path best
+	$(BIN)/lightning fit --config experiments/seye_ce.yaml --config experiments/quick.yaml
+	$(BIN)/lightning test --config experiments/seye_ce.yaml --config experiments/quick.yaml --ckpt_path best
+	$(BIN)/lightning test --config experiments/seye_teacher.yaml --config experiments/quick.yaml --ckpt_path best
+	$(BIN)/sdsnn report runs/quick/seye_teacher runs/quick/seye_ce runs/quick/seye
+
+test: $(STAMP)  ## Run the fast tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(STAMP)  ## Run every test, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## Print every benchmark in one run
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:  ## Remove the environment and all caches, but no runs and no data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build dist
