@@ -1,0 +1,36 @@
+"""Distil spiking neural networks with PyTorch Lightning.
+
+The names below are the public interface. They are imported on first use, so that the command line starts fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdsnn_lightning.classifier import Classifier
+    from sdsnn_lightning.data.base import DataModule
+    from sdsnn_lightning.distiller import Distiller
+    from sdsnn_lightning.neurons import Leaky
+    from sdsnn_lightning.strategies.base import Strategy
+    from sdsnn_lightning.strategies.schedules import Schedule
+    from sdsnn_lightning.types import Batch, Network, Output, Step
+
+__all__ = [
+    "Batch", "Classifier", "DataModule", "Distiller", "Leaky", "Network", "Output", "Schedule", "Step", "Strategy",
+]  # fmt: skip
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Classifier": "classifier",
+    "DataModule": "data.base",
+    "Distiller": "distiller",
+    "Leaky": "neurons",
+    "Schedule": "strategies.schedules",
+    "Strategy": "strategies.base",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'sdsnn_lightning' has no attribute '{name}'")
+    return getattr(import_module(f"sdsnn_lightning.{_HOMES.get(name, 'types')}"), name)
