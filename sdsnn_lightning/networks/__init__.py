@@ -1,0 +1,20 @@
+"""Networks: one architecture a file, time-first inside."""
+
+from sdsnn_lightning.networks.keyword import KeywordConvNet, SpikingKeyword
+from sdsnn_lightning.networks.resnet import ResNet
+from sdsnn_lightning.networks.seen import SEEN
+from sdsnn_lightning.networks.sew_resnet import SEWResNet
+from sdsnn_lightning.networks.single_eye import (
+    EventTeacher,
+    FrameTeacher,
+    PlainStudent,
+    SEWStudent,
+    SingleEyeStudent,
+    SingleEyeTeacher,
+)
+from sdsnn_lightning.networks.wrap import Wrapped
+
+__all__ = [
+    "SEEN", "EventTeacher", "FrameTeacher", "KeywordConvNet", "PlainStudent", "ResNet", "SEWResNet", "SEWStudent",
+    "SingleEyeStudent", "SingleEyeTeacher", "SpikingKeyword", "Wrapped",
+]  # fmt: skip
