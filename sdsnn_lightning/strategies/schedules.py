@@ -1,0 +1,78 @@
+"""Schedules: pure functions of training progress in [0, 1] that return a weight. Nothing to restore on resume."""
+
+import math
+from abc import ABC, abstractmethod
+
+from sdsnn_lightning.errors import ConfigError
+
+
+class Schedule(ABC):
+    """A weight that changes with training progress."""
+
+    @abstractmethod
+    def __call__(self, progress: float) -> float:
+        """Returns the weight at `progress` in [0, 1]."""
+
+
+class Linear(Schedule):
+    """Straight line from `start` to `end` between two points of the run, constant outside them."""
+
+    def __init__(self, start: float, end: float, begin: float = 0.0, until: float = 1.0) -> None:
+        """Creates the schedule.
+
+        Args:
+            start: Weight up to `begin`.
+            end: Weight from `until` on.
+            begin: Progress in [0, 1] at which the ramp starts.
+            until: Progress in [0, 1] at which the ramp ends; not before `begin`.
+
+        Raises:
+            ConfigError: If not `0 <= begin <= until <= 1`.
+        """
+        if not 0.0 <= begin <= until <= 1.0:
+            raise ConfigError(f"a schedule needs 0 <= begin <= until <= 1, got begin={begin}, until={until}")
+        self.start, self.end, self.begin, self.until = start, end, begin, until
+
+    def _fraction(self, progress: float) -> float:
+        """Position within the ramp, clamped to [0, 1]."""
+        if progress >= self.until:
+            return 1.0
+        if progress <= self.begin:
+            return 0.0
+        return (progress - self.begin) / (self.until - self.begin)
+
+    def __call__(self, progress: float) -> float:
+        """Returns the weight at `progress` in [0, 1]."""
+        return self.start + (self.end - self.start) * self._fraction(progress)
+
+
+class Cosine(Linear):
+    """Half a cosine from `start` to `end`: slow at both ends of the ramp, fast in the middle."""
+
+    def __call__(self, progress: float) -> float:
+        """Returns the weight at `progress` in [0, 1]."""
+        return self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * self._fraction(progress)))
+
+
+class Constant(Schedule):
+    """The same weight throughout."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __call__(self, progress: float) -> float:
+        """Returns the weight, whatever `progress`."""
+        return self.value
+
+
+def weight_at(weight: float | Schedule, progress: float) -> float:
+    """Evaluates a weight that may be a number or a schedule.
+
+    Args:
+        weight: A number, or a schedule to evaluate.
+        progress: Training progress in [0, 1].
+
+    Returns:
+        The weight as a float.
+    """
+    return weight(progress) if isinstance(weight, Schedule) else float(weight)
