@@ -1,0 +1,1 @@
+"""Metrics: emotion scores, spike rates, energy."""
