@@ -1,0 +1,1 @@
+"""Embedded stand-in data and converters."""

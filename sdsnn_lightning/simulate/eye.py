@@ -1,0 +1,164 @@
+"""A simulated set of single-eye emotion clips, in the layout of SEE.
+
+It stands in for SEE (Zhang et al., SIGGRAPH 2023) where that set is absent, and everything that reads SEE reads it. A
+result on it says how methods compare, not how well they know real faces.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.simulate.eye_clip import Subject, simulate_clip
+from sdsnn_lightning.simulate.eye_motion import STYLES
+
+VERSION = 2
+"""Raised whenever the pictures change, so that an old set is known as such."""
+STAMP = "simulated.json"
+"""The file that marks a folder as simulated and says with which parameters."""
+QUALITY = 80
+"""JPEG quality: half the size of 95, and no event changes its polarity."""
+MIN_LENGTH, MAX_LENGTH = 18, 24
+"""Frames of a clip. SEE has 18 to 131; short clips keep the set small."""
+Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Frames and event frames of one clip, each `[N, H, W]`."""
+
+
+class _Task(NamedTuple):
+    """One clip to simulate; all that a worker process needs."""
+
+    subject: int
+    emotion: str
+    take: int
+    size: int
+    seed: int
+
+
+def write_simulated_see(
+    root: str | Path,
+    *,
+    subjects: int = 24,
+    clips_per_class: int = 3,
+    size: int = 90,
+    seed: int = 0,
+    workers: int | None = None,
+) -> Path:
+    """Writes a simulated set, or reuses the one that stands there with the same parameters.
+
+    The last third of the subjects is for testing and nobody is in both parts. Every subject is seen in one lighting
+    only, as in SEE. The set appears under `root` only when it is whole, and two processes do not write it twice. The
+    same parameters give the same files, whatever the number of workers.
+
+    Args:
+        root: Folder of the set. A simulated set of other parameters or of another version in it is replaced.
+        subjects: Number of subjects, 2 or more.
+        clips_per_class: Clips of every emotion each subject shows.
+        size: Height and width of the images in pixels.
+        seed: Everything is drawn from it.
+        workers: Processes; the number of usable cores where None.
+
+    Returns:
+        `root`.
+
+    Raises:
+        ConfigError: If a parameter is too small.
+        DataError: If `root` holds files that this function did not write; they are left alone.
+    """
+    from filelock import FileLock
+
+    root = Path(root)
+    parameters = {"subjects": subjects, "clips_per_class": clips_per_class, "size": size, "seed": seed}
+    for key, least in (("subjects", 2), ("clips_per_class", 1), ("size", 16), ("seed", 0)):
+        if parameters[key] < least:
+            raise ConfigError(f"simulated eye set: {key} is {parameters[key]}; give {least} or more")
+    stamp = {"generator": "sdsnn_lightning.simulate.eye", "version": VERSION, "parameters": parameters}
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.parent / f".{root.name}.lock"):
+        if _reusable(root, stamp):
+            return root
+        partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+        try:
+            partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+            _write(partial, parameters, workers)
+            (partial / STAMP).write_text(json.dumps(stamp, indent=1))
+            shutil.rmtree(root, ignore_errors=True)
+            os.replace(partial, root)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return root
+
+
+def _reusable(root: Path, stamp: dict[str, Any]) -> bool:
+    """Whether the set asked for stands there already; refuses to touch what was not simulated."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        return json.loads((root / STAMP).read_text()) == stamp
+    except (OSError, ValueError) as error:
+        raise DataError(f"{root}: holds no readable {STAMP}, so it was not simulated; give another folder") from error
+
+
+def _write(root: Path, parameters: dict[str, int], workers: int | None) -> None:
+    """Simulates every clip, in several processes, and writes it and the index."""
+    from sdsnn_lightning.data.see_layout import ClipName, write_clip, write_index
+
+    people = {n: Subject.draw(n, parameters["seed"]) for n in range(1, parameters["subjects"] + 1)}
+    tasks = [
+        _Task(number, emotion, take, parameters["size"], parameters["seed"])
+        for number in people
+        for emotion in STYLES
+        for take in range(parameters["clips_per_class"])
+    ]
+    first_test = len(people) - max(len(people) // 3, 1) + 1
+    clips = []
+    for number, (task, (frames, events)) in enumerate(zip(tasks, _simulated(tasks, workers), strict=True), start=1):
+        person = people[task.subject]
+        name = ClipName(
+            number=number,
+            subject=f"{task.subject:03d}",
+            sex=person.sex,
+            age=person.age,
+            degree=person.degree,
+            lighting=person.lighting,
+            emotion=task.emotion,
+            length=len(frames),
+            take=task.take,
+        )
+        write_clip(root, name, frames, events, quality=QUALITY)
+        clips.append((name, "testing" if task.subject >= first_test else "training", (0, len(frames))))
+    write_index(root, list(STYLES), clips)
+
+
+def _simulated(tasks: list[_Task], workers: int | None) -> Iterator[Pictures]:
+    """Yields the pictures of every task in order; shows a progress bar where a person is watching."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(workers or cores, len(tasks))
+    with ExitStack() as stack:
+        results: Iterable[Pictures] = map(_simulate, tasks)
+        if workers > 1:
+            # spawn, not fork: the caller may hold threads (torch, loggers) that do not survive a fork
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+            results = pool.map(_simulate, tasks, chunksize=4)
+        if sys.stdout.isatty():
+            from rich.progress import track
+
+            results = track(results, "Simulating eye clips", total=len(tasks))
+        yield from results
+
+
+def _simulate(task: _Task) -> Pictures:
+    """Simulates one clip, from seeds that belong to it alone: who simulates it, and when, makes no difference."""
+    seed = [task.seed, task.subject, list(STYLES).index(task.emotion), task.take]
+    length = int(np.random.default_rng([*seed, 1]).integers(MIN_LENGTH, MAX_LENGTH + 1))
+    return simulate_clip(Subject.draw(task.subject, task.seed), task.emotion, length, seed, task.size)
