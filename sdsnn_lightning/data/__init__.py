@@ -1,0 +1,8 @@
+"""Data modules: one data set a file."""
+
+from sdsnn_lightning.data.base import DataModule
+from sdsnn_lightning.data.eye_video import EyeVideo
+from sdsnn_lightning.data.single_eye import SingleEye
+from sdsnn_lightning.data.speech_commands import SpeechCommands
+
+__all__ = ["DataModule", "EyeVideo", "SingleEye", "SpeechCommands"]

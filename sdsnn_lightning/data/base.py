@@ -1,0 +1,153 @@
+"""The base of every data module: sources, views, loaders."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.types import Batch, View
+
+Source = Literal["auto", "real", "simulated"]
+
+
+class DataModule(LightningDataModule):
+    """One data set: finds or simulates it, splits it honestly, and serves `Batch`es with two views over time.
+
+    A data set is one subclass that
+
+    * sets `class_names` and `input_shapes` in its constructor, and calls `find_source`,
+    * builds its caches in `prepare_data` (one process), and the data sets in `setup` (every process),
+    * returns samples as dicts of tensors: modalities `[T, ...]`, `target` (int), and one int per name in `groups`,
+    * overrides `views` where augmentation, normalisation or two time resolutions are wanted; it runs on the device.
+
+    Attributes:
+        class_names: Class names in index order.
+        input_shapes: Shape of every modality of the student's view without the batch axis, `[T, ...]`.
+        groups: Names of the groups metrics are also reported for, by grouping, for instance `{"lighting": [...]}`.
+        data_source: `real` or `simulated`; written into every result.
+        root: The folder the data is read from.
+    """
+
+    class_names: list[str]
+    input_shapes: dict[str, tuple[int, ...]]
+    groups: dict[str, list[str]]
+    data_source: Literal["real", "simulated"]
+    root: Path
+    train_set: Dataset
+    val_set: Dataset
+    test_set: Dataset
+    predict_set: Dataset
+
+    def __init__(self, batch_size: int = 32, num_workers: int = 0) -> None:
+        """Creates the module.
+
+        Args:
+            batch_size: Samples in a batch, per process.
+            num_workers: Loader processes; 0 loads in the training process, the fastest for cached data on few cores.
+
+        Raises:
+            ConfigError: If a number is out of its range.
+        """
+        super().__init__()
+        for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise ConfigError(f"data.init_args.{key} is {value}; set it to at least {least}")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.groups = {}
+
+    @property
+    def split_key(self) -> dict[str, Any]:
+        """The arguments that decide which samples are in which part, by name; noted in every checkpoint.
+
+        A teacher that was trained on another split may have seen what its student is evaluated on, and is refused.
+        """
+        return {}
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.class_names)
+
+    def find_source(self, root: str | Path, source: Source, simulated_root: str | Path) -> None:
+        """Decides between the real and the simulated data, once, and says so.
+
+        `auto` takes the real data when its folder exists, however incomplete (the reader then names what is missing),
+        and the simulated data only when the folder does not exist at all. The two are never mixed.
+
+        Args:
+            root: Folder of the real data.
+            source: `auto`, `real` or `simulated`.
+            simulated_root: Folder the simulated data is generated into.
+
+        Raises:
+            DataError: If `source` is `real` and `root` does not exist.
+        """
+        root = Path(root)
+        if source == "real" and not root.is_dir():
+            raise DataError(f"data.init_args.root: {root} does not exist; put the data there, or set source: simulated")
+        if source == "simulated" or not root.is_dir():
+            if source == "auto":
+                rank_zero_warn(
+                    f"{root} does not exist: training on SIMULATED data in {simulated_root}. "
+                    "Results are marked data_source: simulated."
+                )
+            self.data_source, self.root = "simulated", Path(simulated_root)
+        else:
+            self.data_source, self.root = "real", root
+
+    @abstractmethod
+    def views(self, sample: dict[str, Tensor], training: bool) -> tuple[View, View]:
+        """Turns a collated batch on the device into the student's and the teacher's view.
+
+        Args:
+            sample: Modalities `[B, T, ...]` as stored (usually uint8).
+            training: Whether to augment.
+
+        Returns:
+            The student's and the teacher's view, float tensors `[B, T, ...]`; twice the same dict where both networks
+            see the same steps.
+        """
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Builds the views on the device; Lightning calls this after moving the batch."""
+        training = bool(self.trainer and self.trainer.training)
+        target = batch.pop("target")
+        groups = {name: batch.pop(name) for name in self.groups}
+        with torch.no_grad():
+            student, teacher = self.views(batch, training)
+        return Batch(student, teacher, target, groups)
+
+    def _loader(self, dataset: Dataset, train: bool) -> DataLoader:
+        """One way to make a loader: shuffled and without a ragged last batch for training."""
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            shuffle=train,
+            drop_last=train and len(dataset) > self.batch_size,  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Serves the training part."""
+        return self._loader(self.train_set, train=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Serves the validation part, cut from the training part."""
+        return self._loader(self.val_set, train=False)
+
+    def test_dataloader(self) -> DataLoader:
+        """Serves the test part."""
+        return self._loader(self.test_set, train=False)
+
+    def predict_dataloader(self) -> DataLoader:
+        """Serves the samples to predict; the test part unless the module says otherwise."""
+        return self._loader(getattr(self, "predict_set", None) or self.test_set, train=False)

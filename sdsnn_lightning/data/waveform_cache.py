@@ -1,0 +1,125 @@
+"""All recordings of an audio set, decoded once into one memory-mapped array.
+
+Opening a compressed file costs more than a training step of a small network, so every recording is decoded, resampled
+and cut or padded to one length once, to int16 `[recordings, samples]`. The array is written aside and takes its name
+only when whole; the name holds a hash of the files it was made from, so that an old cache is never taken for a new one.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from sdsnn_lightning.data.audio import load_waveform, to_int16
+from sdsnn_lightning.errors import DataError
+
+VERSION = 1  # count up when the same files would be decoded to other numbers
+
+
+def cache_file(
+    root: Path, files: Sequence[str], sample_rate: int, samples: int, cache_dir: str | Path | None = None
+) -> Path:
+    """Names the cache of a set; equal on every process, and cheap: reads names, sizes and times only.
+
+    Args:
+        root: Folder of the set.
+        files: Paths of the recordings below `root`, in the order of the array's rows.
+        sample_rate: Rate in Hz.
+        samples: Samples of every recording.
+        cache_dir: Folder of all caches. By default `.cache` in the set's folder, or, where that cannot be written,
+            `~/.cache/sdsnn_lightning`.
+
+    Returns:
+        The `.npy` file, which may not exist yet.
+
+    Raises:
+        DataError: If a recording is missing.
+    """
+    if cache_dir is not None:
+        parent = Path(cache_dir)
+    else:
+        parent = root / ".cache" if os.access(root, os.W_OK) else Path.home() / ".cache" / "sdsnn_lightning"
+    digest = hashlib.sha256(json.dumps([VERSION, sample_rate, samples]).encode())
+    for file in files:
+        try:
+            stat = (root / file).stat()
+        except OSError:
+            raise DataError(f"{root / file} is missing; restore the file") from None
+        digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return parent / f"waveforms-{sample_rate}-{digest.hexdigest()[:16]}.npy"
+
+
+def build_waveforms(
+    root: Path, files: Sequence[str], sample_rate: int, samples: int, cache_dir: str | Path | None = None
+) -> Path:
+    """Builds the cache of a set, unless that of these very files exists. One of several processes builds.
+
+    Args:
+        root: Folder of the set.
+        files: Paths of the recordings below `root`, in the order of the array's rows.
+        sample_rate: Rate in Hz.
+        samples: Samples of every recording.
+        cache_dir: See `cache_file`.
+
+    Returns:
+        The `.npy` file, int16 `[recordings, samples]`.
+
+    Raises:
+        DataError: If a recording is missing or broken, or the cache cannot be written. Nothing is left of it then.
+    """
+    path = cache_file(root, files, sample_rate, samples, cache_dir)
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not path.exists():  # another process may have built it while this one waited
+                _write(path, root, files, sample_rate, samples)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot write the cache of {len(files) * samples * 2 / 1e6:.0f} MB ({error.strerror or error}); "
+            "free space there or set data.init_args.cache_dir to another folder"
+        ) from error
+    return path
+
+
+def open_waveforms(path: Path) -> np.ndarray:
+    """Maps a cache into memory.
+
+    Args:
+        path: What `build_waveforms` returned.
+
+    Returns:
+        int16 `[recordings, samples]`, read-only.
+
+    Raises:
+        DataError: If there is none, or it is damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; call prepare_data() before setup(), which builds it") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}); delete the file, it is built again") from error
+
+
+def _write(path: Path, root: Path, files: Sequence[str], sample_rate: int, samples: int) -> None:
+    """Decodes into a file aside, then renames it. Plain writes: on a full disk a writable map kills the process."""
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as partial:
+            header = {"descr": "<i2", "fortran_order": False, "shape": (len(files), samples)}
+            np.lib.format.write_array_header_1_0(partial, header)
+            for file in files:
+                partial.write(to_int16(load_waveform(root / file, sample_rate, samples)).tobytes())
+            partial.flush()
+            os.fsync(partial.fileno())
+        os.chmod(name, 0o644)  # others who may read the set may read its cache
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
