@@ -1,0 +1,176 @@
+"""Reading checkpoints: safe loading, and one-line errors that name what differs."""
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
+
+from sdsnn_lightning.errors import ConfigError
+
+
+def load_checkpoint(path: Path, what: str) -> dict[str, Any]:
+    """Loads a checkpoint without running code from it (`weights_only=True`).
+
+    Args:
+        path: The file.
+        what: Names the file's role in an error.
+
+    Returns:
+        The checkpoint's content, on the CPU.
+
+    Raises:
+        ConfigError: If the file does not exist, is truncated, or holds more than tensors and plain values.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{what} does not exist; train it first or give another path")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise _unreadable(what, error) from None
+
+
+def _unreadable(what: str, error: Exception) -> ConfigError:
+    """One line for a truncated zip, a foreign pickle, no checkpoint at all: torch raises many types."""
+    reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+    return ConfigError(f"{what} cannot be read as a checkpoint ({reason}); delete it or give another path")
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Lightning's way to its checkpoint files, with two differences.
+
+    A checkpoint is written aside, in its own folder, and takes its name only when whole: a full disk or a killed
+    process leaves the old one as it was. Lightning's own writer moves it from the folder of temporary files, which
+    copies it byte by byte where that is another disk. And a file that cannot be read is told in one line.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Writes a checkpoint.
+
+        Args:
+            checkpoint: Its content.
+            path: The file.
+            storage_options: Must be None.
+
+        Raises:
+            ConfigError: If the file cannot be written. The old one is still there then.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        content = io.BytesIO()  # torch.save into a full disk raises no OSError
+        torch.save(checkpoint, content)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except OSError as error:
+            raise ConfigError(
+                f"{target}: cannot write the checkpoint of {content.tell() / 1e6:.1f} MB ({error.strerror}); "
+                "free space there, mend its rights, or give another folder with --runs"
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Reads a checkpoint.
+
+        Args:
+            path: The file.
+            *args: As the base class.
+            **kwargs: As the base class.
+
+        Returns:
+            Its content.
+
+        Raises:
+            ConfigError: If it does not exist or cannot be read.
+        """
+        what = f"the checkpoint (--ckpt_path {path})"
+        try:
+            return super().load_checkpoint(path, *args, **kwargs)
+        except FileNotFoundError:
+            raise ConfigError(f"{what} does not exist; give another path, or `last` or `best`") from None
+        except Exception as error:
+            raise _unreadable(what, error) from None
+
+
+def load_network_state(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Loads the weights of the one trained network from a run's checkpoint or from a plain state dict.
+
+    Args:
+        path: The file.
+        what: Names the file's role in an error.
+
+    Returns:
+        The network's state dict, and the whole checkpoint (empty for a plain state dict).
+
+    Raises:
+        ConfigError: As `load_checkpoint`.
+    """
+    content = load_checkpoint(path, what)
+    if "state_dict" not in content:
+        return content, {}
+    prefix = "network."
+    state = {key.removeprefix(prefix): value for key, value in content["state_dict"].items() if key.startswith(prefix)}
+    return state, content
+
+
+def check_state(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> None:
+    """Compares two state dicts by key and shape.
+
+    Args:
+        expected: The state dict of the module to load into.
+        found: The state dict that was read.
+        what: Names the file's role in an error.
+
+    Raises:
+        ConfigError: Naming the first keys that differ.
+    """
+    differences = [f"{key} is missing" for key in expected if key not in found]
+    differences += [f"{key} is not expected" for key in found if key not in expected]
+    differences += [
+        f"{key} has shape {tuple(found[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in found and hasattr(value, "shape") and found[key].shape != value.shape
+    ]
+    if differences:
+        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+        raise ConfigError(
+            f"{what} is of another architecture: {shown}. Use the configuration it was trained with, or another file"
+        )
+
+
+def check_classes(checkpoint: Mapping[str, Any], class_names: list[str], what: str) -> None:
+    """Compares the classes a checkpoint was trained on with those of the data.
+
+    Args:
+        checkpoint: Its `sdsnn` entry, if any, names its classes.
+        class_names: Classes of the data at hand; nothing is checked if empty.
+        what: Names the file's role in an error.
+
+    Raises:
+        ConfigError: If number, names or order differ.
+    """
+    theirs = checkpoint.get("sdsnn", {}).get("class_names", [])
+    if not theirs or not class_names or theirs == class_names:
+        return
+    if len(theirs) != len(class_names):
+        raise ConfigError(
+            f"{what} knows {len(theirs)} classes but the data has {len(class_names)}; use the same classes"
+        )
+    index = next(i for i, (a, b) in enumerate(zip(theirs, class_names, strict=True)) if a != b)
+    raise ConfigError(
+        f"{what} has '{theirs[index]}' as class {index} but the data has '{class_names[index]}'; use the same classes"
+    )

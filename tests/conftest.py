@@ -1,0 +1,27 @@
+"""Shared set-up: no W&B unless a test asks for it, one thread, a clean folder for runs, the toy modules importable."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("WANDB_MODE", "disabled")
+sys.path.insert(0, str(Path(__file__).parent))
+REPOSITORY = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("SDSNN_SHARED", REPOSITORY.parent / "shared" / "data"))
+"""Folder with real recordings; the tests that use it skip where it does not exist."""
+
+
+@pytest.fixture(autouse=True)
+def _few_threads():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch):
+    """An empty current folder, with the toy modules importable by child processes too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    return tmp_path
