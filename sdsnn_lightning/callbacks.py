@@ -1,0 +1,175 @@
+"""Callbacks every run has: spike activity, energy, and the record of its results."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from sdsnn_lightning.classifier import network_inputs
+from sdsnn_lightning.metrics.energy import measure_energy
+from sdsnn_lightning.metrics.spikes import FiringRates
+from sdsnn_lightning.types import Batch
+
+
+def update_json(path: Path, **entries: Any) -> None:
+    """Merges entries into a JSON file in one step: the file is always whole.
+
+    Args:
+        path: The file; made if it does not exist.
+        **entries: Replace the entries of the same name.
+    """
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    partial = path.with_suffix(".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(json.dumps({**content, **entries}, indent=2))
+    os.replace(partial, path)
+
+
+def scalars(trainer: Trainer, prefix: str) -> dict[str, float]:
+    """The last logged scalars whose name starts with `prefix`, as plain floats, without it."""
+    found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value for name, value in found.items()}
+
+
+class RunRecord(Callback):
+    """Writes `results.json` into the run folder: data source, classes, time, best validation and test scores."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Creates the callback.
+
+        Args:
+            folder: Where to write; None takes the Trainer's log folder.
+        """
+        self.folder = folder
+        self.started = 0.0
+
+    def _write(self, trainer: Trainer, **entries: Any) -> None:
+        folder = self.folder or trainer.log_dir
+        if trainer.is_global_zero and folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            source = {"data": type(data).__name__, "data_source": getattr(data, "data_source", None)}
+            update_json(Path(folder) / "results.json", **source, **entries)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self.started = time.monotonic()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Records the training run."""
+        checkpoint = trainer.checkpoint_callback
+        score = getattr(checkpoint, "best_model_score", None)
+        entry = {
+            "seconds": round(time.monotonic() - self.started, 1),
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "best": None if score is None else float(score),
+            "monitor": getattr(checkpoint, "monitor", None),
+        }
+        self._write(trainer, seed=os.environ.get("PL_GLOBAL_SEED"), fit=entry)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Records the test scores, with the checkpoint they belong to."""
+        parameters = sum(p.numel() for p in pl_module.network.parameters())  # type: ignore[union-attr, misc]
+        trained_on = getattr(pl_module, "trained_on", None)
+        entry: dict[str, Any] = {"checkpoint": trainer.ckpt_path, "trained_on": trained_on, "parameters": parameters}
+        entry |= scalars(trainer, "test/")
+        self._write(trainer, test=entry)
+        if trainer.is_global_zero and self.folder is not None:
+            shown = {"WAR": ("WAR", 100, "%"), "UAR": ("UAR", 100, "%"), "firing rate": ("firing_rate/total", 1, ""),
+                     "energy": ("energy/paper_nJ", 1e-3, " uJ")}  # fmt: skip
+            parts = [f"{name} {entry[key] * by:.4g}{unit}" for name, (key, by, unit) in shown.items() if key in entry]
+            print(f"{', '.join(parts)}; everything in {self.folder}/results.json")
+
+
+class SpikeActivity(Callback):
+    """Logs the firing rate of every layer of neurons in validation, and dead and saturated shares in a test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates: FiringRates | None = None
+
+    def _start(self, pl_module: LightningModule) -> None:
+        rates = FiringRates(pl_module.network).to(pl_module.device)  # type: ignore[arg-type]
+        self.rates = rates if rates.layers else None
+        if self.rates:
+            self.rates.attach(pl_module.network)  # type: ignore[arg-type]
+
+    def _finish(self, pl_module: LightningModule, part: str, keys: tuple[str, ...]) -> None:
+        if self.rates is None:
+            return
+        self.rates.detach()
+        values = {f"{part}/{name}": v for name, v in self.rates.scalars().items() if name.startswith(keys)}
+        pl_module.log_dict(values)
+        self.rates = None
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts counting spikes."""
+        self._start(pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs `val/firing_rate/<layer>`."""
+        self._finish(pl_module, "val", ("firing_rate",))
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts counting spikes."""
+        self._start(pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs `test/firing_rate/<layer>`, `test/dead/<layer>` and `test/saturated/<layer>`."""
+        self._finish(pl_module, "test", ("firing_rate", "dead", "saturated"))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves no hook behind."""
+        if self.rates is not None:
+            self.rates.detach()
+
+
+class EnergyMeter(Callback):
+    """Measures operations and energy in every test: `test/energy/<rule>_nJ`, counts, and the layers in `energy.txt`.
+
+    Measured on samples spread evenly over the test set, because a loader serves the clips of one person together and
+    people differ in how much they make the network fire.
+    """
+
+    def __init__(self, folder: Path, samples: int = 64) -> None:
+        """Creates the callback.
+
+        Args:
+            folder: The run folder.
+            samples: How many samples to measure on, about; figures are per sample.
+        """
+        super().__init__()
+        self.folder, self.samples = folder, samples
+        self.kept: list[tuple[Tensor, ...]] = []
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Keeps a few samples of every batch."""
+        module: Any = pl_module
+        a_batch = -(-self.samples // max(1, int(trainer.num_test_batches[0])))
+        rows = torch.linspace(0, len(batch.target) - 1, min(a_batch, len(batch.target)), device=batch.target.device)
+        inputs = network_inputs(module.network, getattr(batch, module.view))
+        self.kept.append(tuple(x[:, rows.round().long()] for x in inputs))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures and logs the totals."""
+        module: Any = pl_module
+        inputs = tuple(torch.cat(parts, dim=1) for parts in zip(*self.kept, strict=True))
+        self.kept = []
+        with torch.no_grad():
+            report = measure_energy(module.network, inputs)
+        for name, value in report.totals.items():
+            if name.startswith("energy_"):
+                rule = name.removeprefix("energy_").removesuffix("_J")
+                pl_module.log(f"test/energy/{rule}_nJ", value * 1e9, rank_zero_only=True)
+            elif name != "parameters":
+                pl_module.log(f"test/operations/{name}", float(value), rank_zero_only=True)
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "energy.txt").write_text(report.table() + "\n")

@@ -1,0 +1,101 @@
+"""The command line: one thin LightningCLI behind `lightning`, `sdsnn` and `python -m sdsnn_lightning`."""
+
+import os
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from sdsnn_lightning.errors import UserError
+
+DEFAULTS = Path(__file__).with_name("defaults.yaml")
+TRAINER_WORDS = ("fit", "validate", "test", "predict")
+OWN_WORDS = ("report",)
+INTERRUPTED, TERMINATED = 130, 143  # as shells count: 128 + signal
+
+
+def run_trainer(args: list[str] | None = None) -> None:
+    """Runs `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        args: Command-line words; None takes them from `sys.argv`.
+    """
+    from jsonargparse import set_parsing_settings
+
+    from sdsnn_lightning.experiment import Experiment
+    from sdsnn_lightning.memory import keep_freed_memory
+    from sdsnn_lightning.quiet import keep_quiet
+
+    keep_quiet()
+    keep_freed_memory()
+    # `${data.init_args.size}` in an experiment must also be found below `fit:`, where the subcommand puts it.
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+    defaults = {word: {"default_config_files": [str(DEFAULTS)], "parser_mode": "omegaconf+"} for word in TRAINER_WORDS}
+    Experiment(args=args, parser_kwargs={"parser_mode": "omegaconf+", **defaults})
+
+
+def hand_over(args: list[str]) -> bool:
+    """Hands foreign words to another distribution's `lightning` script, if one is registered.
+
+    Args:
+        args: Command-line words.
+
+    Returns:
+        Whether another script took over.
+    """
+    if (
+        Path(sys.argv[0]).name != "lightning"
+        or not args
+        or args[0].startswith("-")
+        or args[0] in TRAINER_WORDS + OWN_WORDS
+    ):
+        return False
+    for script in entry_points(group="console_scripts", name="lightning"):
+        if not script.value.startswith("sdsnn_lightning."):
+            script.load()()
+            return True
+    return False
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs one command. A mistake of the user ends in one line and exit code 2, an interruption in 130 or 143.
+
+    Args:
+        args: Command-line words; None takes them from `sys.argv`.
+    """
+    words = sys.argv[1:] if args is None else args
+    if os.getcwd() not in sys.path:  # as `python -m` does: a class_path may name a module in the current folder
+        sys.path.append(os.getcwd())
+    if hand_over(words):
+        return
+    try:
+        if words and words[0] == "report":
+            from sdsnn_lightning.report import main as report
+
+            report(words[1:])
+        else:
+            run_trainer(args)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except SystemExit as end:
+        raise SystemExit(_exit_code(end)) from None
+    except Exception as error:
+        cause = _user_error(error)
+        if cause is None or os.environ.get("SDSNN_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(cause).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _exit_code(end: SystemExit) -> int | str | None:
+    """The Trainer ends with 1 on Ctrl-C and, though it was stopped, with 0 on SIGTERM; everything else stays."""
+    if isinstance(end.__context__, KeyboardInterrupt):
+        return INTERRUPTED
+    return TERMINATED if type(end).__name__ == "SIGTERMException" else end.code
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """Finds the user's mistake under the errors that the configuration parser wraps around it."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -1,0 +1,239 @@
+"""The LightningCLI of the package: defaults, run folders, loggers and the teacher that is trained first."""
+
+import errno
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, Optional
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichModelSummary, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
+from sdsnn_lightning import runs
+from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
+from sdsnn_lightning.checkpoints import WholeCheckpoints
+from sdsnn_lightning.classifier import Classifier
+from sdsnn_lightning.data.base import DataModule
+from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.loggers import Wandb, note_config
+from sdsnn_lightning.predict import PredictionWriter
+from sdsnn_lightning.run_pictures import RunPictures
+from sdsnn_lightning.teacher_first import train_missing_teacher
+
+# What a full disk, a folder without rights or a file in the place of a folder answers.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+# What the parser says beside the mistake itself: types it also tried, and the value in its own notation.
+NOISE = (
+    r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: ",
+    r"- Expected a path but .*? either not accessible or invalid ",
+    r"Type \S*Callable\[\[.*?\], .*?\] expects a function or a callable class: ",
+    r" - Expected a <class 'NoneType'>",
+    r" Given value type: .*",
+    r"- (?=- )",
+)
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser, whose complaints about a configuration fit on one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Without abbreviations: a key with its last letter missing is a typo, not a key.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Ends the program with the message on one line instead of a page of usage."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        line = " ".join(message.split())
+        for noise in NOISE:
+            line = re.sub(noise, "", line)
+        print(f"error: {line} (all keys: {self.prog.replace(' [options]', '')} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps the best checkpoint by validation as `best.ckpt`; the `checkpoint:` section of an experiment."""
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the state after every epoch as `last.ckpt`, to continue from.
+
+    Not `save_last` of the callback above: that copies the best checkpoint, and only when there is a new one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Keeps the state of an epoch that Ctrl-C or SIGTERM ends early; other errors leave that of the last epoch.
+
+        Several processes are not interrupted at one step, so they keep the last epoch's, too.
+        """
+        if not isinstance(exception, (KeyboardInterrupt, SIGTERMException)) or trainer.state.fn != TrainerFn.FITTING:
+            return
+        if trainer.world_size == 1 and trainer.training and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        if Path(self.best_model_path).is_file():
+            rank_zero_info(f"stopped; to go on, repeat the command with --ckpt_path {self.best_model_path}")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the resolved configuration as `config.yaml` in the run folder and notes it in W&B."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Notes the configuration in W&B; the base class has written the file."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        note_config(trainer, config)
+
+
+@contextmanager
+def plain_errors(folder: Path) -> Iterator[None]:
+    """Turns a disk that cannot be written and Lightning's complaints about a configuration into one line.
+
+    Args:
+        folder: Where the run writes; named where the error names no file.
+
+    Raises:
+        ConfigError: Instead of these errors.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise ConfigError(
+            f"{error.filename or folder}: cannot write ({error.strerror}); "
+            "free space there, mend its rights, or give another folder with --runs"
+        ) from error
+
+
+class Experiment(LightningCLI):
+    """One experiment: a YAML, read after the packaged defaults, run by Lightning's Trainer."""
+
+    def __init__(self, args: list[str] | None = None, **kwargs: Any) -> None:
+        self.words = sys.argv[1:] if args is None else args
+        self.run_folder: Path | None = None
+        super().__init__(
+            args=args,
+            model_class=Classifier,
+            datamodule_class=DataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=1,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            parser_class=Parser,
+            **kwargs,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what every experiment has beside model, data and trainer."""
+        parser.add_argument("--name", type=str, default="run", help="Name of the experiment; names its run folder.")
+        parser.add_argument("--runs", type=str, default="runs", help="Folder that all run folders lie in.")
+        parser.add_argument("--version", type=Optional[int], default=None, help="Number of the run folder.")  # noqa: UP045
+        parser.add_argument("--width", type=float, default=1.0, help="Width multiplier, for ${width} in an experiment.")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_class_arguments(Wandb, "wandb")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    @property
+    def options(self) -> Any:
+        """The parsed configuration of the running subcommand."""
+        return self.config[self.subcommand]
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the command line as it is: Lightning would lay a checkpoint's hyper-parameters over it."""
+
+    def before_instantiate_classes(self) -> None:
+        """Resolves `--ckpt_path best|last` to the newest run of the experiment, and evaluates on one device.
+
+        Several would be given some samples twice, to have equally many each: the scores would not be those of the set.
+        """
+        options = self.options
+        if options.get("ckpt_path") in ("best", "last"):
+            options.ckpt_path = str(runs.newest_checkpoint(Path(options.runs), options.name, options.ckpt_path))
+        if options.get("weights_only") is None:
+            options.weights_only = True  # no code from a checkpoint is run
+        if self.subcommand in ("validate", "test"):
+            options.verbose = False  # a hundred lines; the record holds them, and says the important ones
+        if self.subcommand != "fit":
+            options.trainer.devices, options.trainer.num_nodes, options.trainer.strategy = 1, 1, "auto"
+            if options.get("ckpt_path") is None:
+                rank_zero_warn(f"no --ckpt_path is given: {self.subcommand} runs on untrained weights; try `best`")
+        if self.subcommand == "predict":
+            options.return_predictions = False  # the writer streams them to a file; keeping them would fill the memory
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Makes the Trainer with this run's folder, loggers, progress bar and record.
+
+        By now data and networks exist, so their mistakes have been told. A missing teacher is trained first, before
+        anything of this run is written.
+        """
+        options = self.options
+        if self.subcommand == "fit":
+            train_missing_teacher(self._parser(self.subcommand).dump(options, skip_none=False), self.words)
+        if self.subcommand == "fit" and "source" in options.data.init_args:
+            # The saved config says which data it really was, and reproduces exactly that.
+            options.data.init_args.source = self.datamodule.data_source
+        self.save_config_callback = SaveConfig if self.subcommand == "fit" else None
+        trainer_options = self._get(self.config_init, "trainer", default={})
+        if trainer_options.get("logger") is None:
+            kwargs["logger"] = self._loggers(options)
+        extra: list[Any] = [
+            LastCheckpoint(),
+            SpikeActivity(),
+            EnergyMeter(self._folder),
+            RunRecord(None if self.subcommand == "fit" else self._folder),
+        ]
+        if self.subcommand == "test":
+            extra.append(RunPictures(self._folder))
+        if self.subcommand == "predict":
+            extra.append(PredictionWriter(self._folder))
+        if trainer_options.get("enable_progress_bar") is not False:
+            extra.append(RichProgressBar())
+        if trainer_options.get("enable_model_summary") is not False:
+            extra.append(RichModelSummary(max_depth=1))
+        self.trainer_defaults = {"callbacks": extra}
+        if trainer_options.get("plugins") is None:
+            kwargs["plugins"] = WholeCheckpoints()
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            if self.run_folder is not None:
+                runs.release(self.run_folder)
+            raise ConfigError(f"trainer: {error} (all keys: lightning {self.subcommand} --help)") from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs the Trainer; a full disk ends it in one line."""
+        with plain_errors(Path(self.options.runs, self.options.name)):
+            super()._run_subcommand(subcommand)
+
+    @property
+    def _folder(self) -> Path:
+        """Where an evaluation writes: beside the checkpoint it evaluates."""
+        return runs.run_folder(self.options.get("ckpt_path"), Path(self.options.runs), self.options.name)
+
+    def _loggers(self, options: Any) -> list[Any]:
+        """Files and W&B for a fit; an evaluation writes its results beside the checkpoint it evaluates."""
+        wandb = self._get(self.config_init, "wandb")
+        if self.subcommand == "fit":
+            with plain_errors(Path(options.runs, options.name)):
+                version = options.version
+                if version is None:  # only the first rank writes; the others' number is of no consequence
+                    version = runs.reserve(Path(options.runs), options.name) if runs.process_rank() == 0 else 0
+                files = CSVLogger(options.runs, name=options.name, version=version)
+                self.run_folder = Path(files.log_dir)
+                return [files, *wandb.loggers(files.log_dir, options.name)]
+        return wandb.loggers(str(self._folder), f"{options.name}-{self.subcommand}")

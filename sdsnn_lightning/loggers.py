@@ -1,0 +1,101 @@
+"""W&B without ceremony: online where the user is logged in, offline otherwise, files in the run folder."""
+
+import netrc
+import os
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlparse
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+from sdsnn_lightning.runs import process_rank
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+
+
+def logged_in() -> bool:
+    """Whether W&B credentials exist for this user; looks at files and environment only, never at the network."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return netrc.netrc(path).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+class Wandb:
+    """The `wandb:` section of an experiment."""
+
+    def __init__(
+        self,
+        project: str = "sdsnn",
+        entity: str | None = None,
+        group: str | None = None,
+        tags: list[str] | None = None,
+        mode: Mode = "auto",
+    ) -> None:
+        """Creates the settings.
+
+        Args:
+            project: W&B project.
+            entity: W&B team or user; None takes the user's default.
+            group: Groups runs, for instance those of one sweep.
+            tags: Added to the run beside its data source.
+            mode: `auto` goes online where the user is logged in. The environment variable WANDB_MODE wins over it.
+        """
+        self.project, self.entity, self.group, self.tags = project, entity, group, list(tags or [])
+        chosen = os.environ.get("WANDB_MODE", mode)
+        if chosen == "auto":
+            chosen = "online" if logged_in() else "offline"
+        self.mode = "offline" if chosen == "dryrun" else chosen
+
+    def loggers(self, folder: str, name: str) -> list[WandbLogger]:
+        """Makes the logger of one run; nothing is started before the first value is logged.
+
+        Args:
+            folder: The run folder; W&B writes its files below it.
+            name: Display name of the run.
+
+        Returns:
+            The logger, or nothing where W&B is disabled.
+        """
+        if self.mode == "disabled":
+            return []
+        options: dict[str, Any] = {"entity": self.entity, "group": self.group, "tags": self.tags, "mode": self.mode}
+        # Without a console writer wandb would print its banner over the progress bar.
+        os.environ.setdefault("WANDB_SILENT", "true")
+        if process_rank() == 0:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        return [RunLogger(name=name, project=self.project, save_dir=folder, **options)]
+
+
+class RunLogger(WandbLogger):
+    """Lightning's W&B logger that ends its run when the Trainer does, so that one process can do several runs."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._wandb_init.pop("anonymous", None)  # no longer known to wandb, which would say so on every run
+
+    def finalize(self, status: str) -> None:
+        """Ends the W&B run; W&B files are whole from here on."""
+        super().finalize(status)
+        if self._experiment is not None and hasattr(self._experiment, "finish"):
+            self._experiment.finish(exit_code=0 if status == "success" else 1)
+            self._experiment = None
+
+
+def note_config(trainer: Trainer, config: dict[str, Any]) -> None:
+    """Puts the whole configuration and the data source into `wandb.config` and the tags.
+
+    Args:
+        trainer: Its loggers are searched for W&B.
+        config: The resolved configuration of the run.
+    """
+    source = getattr(trainer.datamodule, "data_source", None)  # type: ignore[attr-defined]
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.config.update({**config, "data_source": source}, allow_val_change=True)
+            logger.experiment.tags = (*(logger.experiment.tags or ()), f"data_source: {source}")

@@ -1,0 +1,91 @@
+"""Run folders: `<runs>/<experiment>/version_<n>/` with configuration, checkpoints, metrics, results and pictures."""
+
+import os
+import re
+from pathlib import Path
+
+from sdsnn_lightning.errors import ConfigError
+
+
+def versions(runs: Path, name: str) -> list[Path]:
+    """Lists the run folders of one experiment, oldest first.
+
+    Args:
+        runs: Folder that all run folders lie in.
+        name: Name of the experiment.
+
+    Returns:
+        The folders `version_<n>` in the order of n.
+    """
+    folders = [path for path in (runs / name).glob("version_*") if re.fullmatch(r"version_\d+", path.name)]
+    return sorted(folders, key=lambda path: int(path.name.removeprefix("version_")))
+
+
+def process_rank() -> int:
+    """Rank of this process before a Trainer exists, from the variables the launchers set."""
+    return next((int(os.environ[key]) for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ), 0)
+
+
+def reserve(runs: Path, name: str) -> int:
+    """Makes the next free run folder, so that of two runs started at once each has its own.
+
+    Args:
+        runs: Folder that all run folders lie in.
+        name: Name of the experiment.
+
+    Returns:
+        n of the folder `version_<n>`.
+    """
+    taken = versions(runs, name)
+    number = int(taken[-1].name.removeprefix("version_")) + 1 if taken else 0
+    while True:
+        try:
+            (runs / name / f"version_{number}").mkdir(parents=True)
+            return number
+        except FileExistsError:
+            number += 1
+
+
+def release(folder: Path) -> None:
+    """Removes a reserved folder that nothing was written into, and the experiment's if it is empty then."""
+    for path in (folder, folder.parent):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def newest_checkpoint(runs: Path, name: str, which: str) -> Path:
+    """Finds `best.ckpt` or `last.ckpt` of the newest run that has one.
+
+    Args:
+        runs: Folder that all run folders lie in.
+        name: Name of the experiment.
+        which: `best` or `last`.
+
+    Returns:
+        The checkpoint's path.
+
+    Raises:
+        ConfigError: If no run of the experiment has one.
+    """
+    for folder in reversed(versions(runs, name)):
+        path = folder / "checkpoints" / f"{which}.ckpt"
+        if path.is_file():
+            return path
+    raise ConfigError(f"--ckpt_path {which}: no run in {runs / name} has a {which}.ckpt; run `lightning fit` first")
+
+
+def run_folder(checkpoint: str | None, runs: Path, name: str) -> Path:
+    """Finds the folder an evaluation writes into: that of the run whose checkpoint it evaluates.
+
+    Args:
+        checkpoint: Path of the checkpoint, or None for untrained weights.
+        runs: Folder that all run folders lie in.
+        name: Name of the experiment.
+
+    Returns:
+        The run folder; `<runs>/<name>/untrained` without a checkpoint; the checkpoint's own folder for a foreign one.
+    """
+    if checkpoint is None:
+        return runs / name / "untrained"
+    folder = Path(checkpoint).resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder

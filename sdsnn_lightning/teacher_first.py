@@ -1,0 +1,137 @@
+"""Trains the teacher an experiment names, before the student's run, where its checkpoint does not exist yet."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from sdsnn_lightning import runs
+from sdsnn_lightning.errors import ConfigError
+
+# What launchers set for the ranks of one run, by the beginning of the name.
+LAUNCHER_VARIABLES = (
+    "RANK",
+    "LOCAL_",
+    "WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_",
+    "ROLE_",
+    "MASTER_",
+    "TORCHELASTIC_",
+    "SLURM_",
+)
+
+
+def config_files(words: list[str]) -> list[str]:
+    """The files a command line names with `--config` or `-c`, in order.
+
+    Args:
+        words: The command line, without the program.
+
+    Returns:
+        Their paths.
+    """
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return [
+        word.partition("=")[2] or following
+        for word, following in pairs
+        if word in ("--config", "-c") or word.startswith("--config=")
+    ]
+
+
+def trainer_words(words: list[str]) -> list[str]:
+    """The overrides of the Trainer on a command line that hold for teacher and student alike, for instance limits."""
+    kept: list[str] = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        if word.startswith("--trainer.") and not word.startswith(("--trainer.callbacks", "--trainer.logger")):
+            kept += [word] if "=" in word or following.startswith("--") else [word, following]
+    return kept
+
+
+def _overlays(files: list[str]) -> list[dict[str, Any]]:
+    """The overlays laid over the experiment, without what is about the student: its model, name and strategies."""
+    contents = [yaml.safe_load(Path(path).read_text()) or {} for path in files[1:]]
+    for content in contents:
+        for key in ("model", "name", "ckpt_path"):
+            content.pop(key, None)
+        for key in [key for key in content.get("trainer") or {} if key.startswith("callbacks")]:
+            del content["trainer"][key]
+    return contents
+
+
+def _shared(config: dict[str, Any]) -> dict[str, Any]:
+    """What teacher and student must have in common: data, seed, place and accelerator."""
+    shared = {key: config[key] for key in ("data", "seed_everything", "runs", "width", "wandb")}
+    return {**shared, "trainer": {key: config["trainer"][key] for key in ("accelerator", "devices", "precision")}}
+
+
+def train_missing_teacher(dumped_config: str, words: list[str]) -> None:
+    """Runs the teacher's experiment if the configuration names one and its checkpoint is not there.
+
+    The teacher is trained with the student's data, seed, overlays and `--trainer` overrides of the command line, by the
+    same program in a process of its own. Its best checkpoint is then copied to `teacher_checkpoint`, in one step, so
+    that a half-written file is never taken for a teacher. Other ranks of a distributed run wait for it.
+
+    Args:
+        dumped_config: The resolved configuration of this run, as YAML.
+        words: The command line, for its `--config` files: those after the first are overlays.
+
+    Raises:
+        ConfigError: If the teacher's experiment does not exist or its training failed.
+    """
+    config = yaml.safe_load(dumped_config)
+    model = config["model"].get("init_args", {})
+    checkpoint, experiment = model.get("teacher_checkpoint"), model.get("teacher_experiment")
+    if not checkpoint or not experiment or Path(checkpoint).is_file():
+        return
+    if not Path(experiment).is_file():
+        raise ConfigError(f"model.init_args.teacher_experiment: {experiment} does not exist; give the teacher's YAML")
+    if runs.process_rank() != 0:
+        while not Path(checkpoint).is_file():
+            time.sleep(1.0)
+        return
+    Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{checkpoint}.lock"):
+        if not Path(checkpoint).is_file():  # another run may have trained it while this one waited
+            _train(Path(checkpoint), experiment, config, words)
+
+
+def _train(target: Path, experiment: str, config: dict[str, Any], words: list[str]) -> None:
+    """Runs the teacher's experiment in a folder reserved for it, and copies its best checkpoint to `target`."""
+    rank_zero_info(f"{target} does not exist: training the teacher first ({experiment})")
+    name = yaml.safe_load(Path(experiment).read_text()).get("name", "run")
+    version = runs.reserve(Path(config["runs"]), name)
+    run_folder = Path(config["runs"], name, f"version_{version}")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [experiment]
+        for number, overlay in enumerate([*_overlays(config_files(words)), _shared(config)]):
+            files.append(str(Path(folder, f"{number}.yaml")))
+            Path(files[-1]).write_text(yaml.safe_dump(overlay))
+        command = [sys.executable, "-m", "sdsnn_lightning", "fit", *(word for f in files for word in ("--config", f))]
+        command += [*trainer_words(words), "--version", str(version)]
+        # The teacher's run is a run of its own: it must not take itself for one rank of this one.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_VARIABLES)}
+        process = subprocess.Popen(command, env=environment)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # the terminal interrupts the teacher, too; it keeps its state before it ends
+            process.terminate()
+            process.wait()
+            raise
+    best = run_folder / "checkpoints" / "best.ckpt"
+    if code != 0 or not best.is_file():
+        runs.release(run_folder)
+        what = f"failed with exit code {code}" if code else "left no best.ckpt, for want of a validation"
+        raise ConfigError(f"training the teacher {what}; see above and mend {experiment}")
+    partial = target.with_suffix(".partial")
+    shutil.copyfile(best, partial)
+    os.replace(partial, target)
+    rank_zero_info(f"teacher trained: {target}")

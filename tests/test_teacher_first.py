@@ -1,0 +1,43 @@
+"""What of a student's command line reaches its teacher. The rest of the way is in test_cli.py."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from sdsnn_lightning.teacher_first import config_files, trainer_words
+
+
+def test_config_files_are_found_in_every_spelling():
+    words = ["fit", "--config", "a.yaml", "--seed_everything", "2", "-c", "b.yaml", "--config=c.yaml", "--name", "x"]
+    assert config_files(words) == ["a.yaml", "b.yaml", "c.yaml"]
+    assert config_files(["fit"]) == []
+
+
+def test_trainer_overrides_pass_but_strategies_and_loggers_do_not():
+    words = ["fit", "--trainer.max_epochs=3", "--trainer.devices", "2", "--trainer.callbacks+", "X", "--data.root", "d",
+             "--trainer.logger", "false", "--trainer.detect_anomaly"]  # fmt: skip
+    assert trainer_words(words) == ["--trainer.max_epochs=3", "--trainer.devices", "2", "--trainer.detect_anomaly"]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt")
+def test_freed_memory_is_kept():
+    """A block that is freed and asked for again costs no page faults."""
+    program = """
+import resource, sys, torch
+from sdsnn_lightning.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def faults():
+    for _ in range(20):
+        blocks = [torch.ones(10_000_000) for _ in range(3)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first = faults()
+print(faults() - first)
+"""
+    counts = [
+        int(subprocess.run([sys.executable, "-c", program, mode], capture_output=True, text=True, check=True).stdout)
+        for mode in ("keep", "leave")
+    ]
+    assert counts[0] < counts[1] / 10
