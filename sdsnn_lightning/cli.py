@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from sdsnn_lightning.errors import UserError
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 TRAINER_WORDS = ("fit", "validate", "test", "predict")
-OWN_WORDS = ("report",)
+OWN_COMMANDS = {"report": "sdsnn_lightning.report"}
+"""Commands beside the Trainer's: each module has a `main(words)` and is imported only when its word is used."""
 INTERRUPTED, TERMINATED = 130, 143  # as shells count: 128 + signal
 
 
@@ -47,7 +49,7 @@ def hand_over(args: list[str]) -> bool:
         Path(sys.argv[0]).name != "lightning"
         or not args
         or args[0].startswith("-")
-        or args[0] in TRAINER_WORDS + OWN_WORDS
+        or args[0] in (*TRAINER_WORDS, *OWN_COMMANDS)
     ):
         return False
     for script in entry_points(group="console_scripts", name="lightning"):
@@ -69,10 +71,8 @@ def main(args: list[str] | None = None) -> None:
     if hand_over(words):
         return
     try:
-        if words and words[0] == "report":
-            from sdsnn_lightning.report import main as report
-
-            report(words[1:])
+        if words and words[0] in OWN_COMMANDS:
+            import_module(OWN_COMMANDS[words[0]]).main(words[1:])
         else:
             run_trainer(args)
     except KeyboardInterrupt:

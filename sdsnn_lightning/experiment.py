@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch import distributed
 
 from sdsnn_lightning import runs
 from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
@@ -115,6 +116,16 @@ def plain_errors(folder: Path) -> Iterator[None]:
             f"{error.filename or folder}: cannot write ({error.strerror}); "
             "free space there, mend its rights, or give another folder with --runs"
         ) from error
+
+
+def close_process_group() -> None:
+    """Ends the communication threads of a gloo group while the interpreter still lives.
+
+    Left to the exit of the process, a thread that lets go of a Python object then aborts it ("terminate called without
+    an active exception", exit code 134), now and then. Lightning closes groups on NCCL by itself.
+    """
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
 
 
 class Experiment(LightningCLI):
@@ -217,8 +228,11 @@ class Experiment(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs the Trainer; a full disk ends it in one line."""
-        with plain_errors(Path(self.options.runs, self.options.name)):
-            super()._run_subcommand(subcommand)
+        try:
+            with plain_errors(Path(self.options.runs, self.options.name)):
+                super()._run_subcommand(subcommand)
+        finally:
+            close_process_group()
 
     @property
     def _folder(self) -> Path:

@@ -102,6 +102,20 @@ class DataModule(LightningDataModule):
         else:
             self.data_source, self.root = "real", root
 
+    def set_resolution(self, step_ms: float, teacher_step_ms: float) -> None:
+        """Sets the time step of both views, from the next batch on; a curriculum calls this between its stages.
+
+        Args:
+            step_ms: Duration of one time step of the student's view in milliseconds.
+            teacher_step_ms: The same of the teacher's view.
+
+        Raises:
+            ConfigError: If this data set cannot be regrouped in time, which is so unless a subclass says otherwise.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has one time resolution; use a data module with step_ms, or take the curriculum out"
+        )
+
     @abstractmethod
     def views(self, sample: dict[str, Tensor], training: bool) -> tuple[View, View]:
         """Turns a collated batch on the device into the student's and the teacher's view.
