@@ -7,15 +7,15 @@ only when whole; the name holds a hash of the files it was made from, so that an
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from sdsnn_lightning.data.audio import load_waveform, to_int16
+from sdsnn_lightning.data.audio import decode, to_int16, to_mono
+from sdsnn_lightning.data.cache_files import cache_parent, whole_file
 from sdsnn_lightning.errors import DataError
 
 VERSION = 1  # count up when the same files would be decoded to other numbers
@@ -40,10 +40,7 @@ def cache_file(
     Raises:
         DataError: If a recording is missing.
     """
-    if cache_dir is not None:
-        parent = Path(cache_dir)
-    else:
-        parent = root / ".cache" if os.access(root, os.W_OK) else Path.home() / ".cache" / "sdsnn_lightning"
+    parent = cache_parent(root, cache_dir)
     digest = hashlib.sha256(json.dumps([VERSION, sample_rate, samples]).encode())
     for file in files:
         try:
@@ -71,6 +68,9 @@ def build_waveforms(
 
     Raises:
         DataError: If a recording is missing or broken, or the cache cannot be written. Nothing is left of it then.
+
+    Warns:
+        Once, when it builds: how many recordings were converted from stereo or another rate.
     """
     path = cache_file(root, files, sample_rate, samples, cache_dir)
     if path.exists():
@@ -109,17 +109,9 @@ def open_waveforms(path: Path) -> np.ndarray:
 
 
 def _write(path: Path, root: Path, files: Sequence[str], sample_rate: int, samples: int) -> None:
-    """Decodes into a file aside, then renames it. Plain writes: on a full disk a writable map kills the process."""
-    number, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as partial:
-            header = {"descr": "<i2", "fortran_order": False, "shape": (len(files), samples)}
-            np.lib.format.write_array_header_1_0(partial, header)
-            for file in files:
-                partial.write(to_int16(load_waveform(root / file, sample_rate, samples)).tobytes())
-            partial.flush()
-            os.fsync(partial.fileno())
-        os.chmod(name, 0o644)  # others who may read the set may read its cache
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    """Decodes all recordings into the array."""
+    with whole_file(path) as partial:
+        header = {"descr": "<i2", "fortran_order": False, "shape": (len(files), samples)}
+        np.lib.format.write_array_header_1_0(partial, header)
+        for file in files:
+            partial.write(to_int16(load_waveform(root / file, sample_rate, samples)).tobytes())

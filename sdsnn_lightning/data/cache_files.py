@@ -1,0 +1,51 @@
+"""Files that are either whole or not there: where caches lie, and how a file is written aside and then renamed."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+def cache_parent(root: Path, cache_dir: str | Path | None = None) -> Path:
+    """Folder of the caches of a set.
+
+    Args:
+        root: Folder of the set.
+        cache_dir: Folder of all caches, where one is wanted.
+
+    Returns:
+        `cache_dir`; by default `.cache` in the set's folder, or, where that cannot be written,
+        `~/.cache/sdsnn_lightning`.
+    """
+    if cache_dir is not None:
+        return Path(cache_dir)
+    return root / ".cache" if os.access(root, os.W_OK) else Path.home() / ".cache" / "sdsnn_lightning"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file aside that takes the name `path` when the block ends well, and vanishes when it does not.
+
+    Plain writes: on a full disk a write raises, where a writable memory map kills the process.
+
+    Args:
+        path: The file to be. Its folder exists.
+
+    Yields:
+        The file aside, open for reading and writing bytes.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+    try:
+        with os.fdopen(number, "w+b") as partial:
+            yield partial
+            partial.flush()
+            os.fsync(partial.fileno())
+        os.chmod(name, 0o644)  # others who may read the set may read this
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
