@@ -10,11 +10,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
 
 from sdsnn_lightning.checkpoints import check_classes, check_state
 from sdsnn_lightning.errors import ConfigError, NonFiniteLossError
 from sdsnn_lightning.metrics.emotion import ClassificationScores
 from sdsnn_lightning.strategies.base import Strategy
+from sdsnn_lightning.strategies.schedules import Schedule
 from sdsnn_lightning.types import Batch, Output, View
 
 NetworkFactory = Callable[[int], nn.Module]
@@ -49,14 +51,19 @@ def run_network(network: nn.Module, view: View) -> Output:
 
 
 class Classifier(LightningModule):
-    """Trains one network with cross-entropy: a teacher, or a student without distillation."""
+    """Trains one network with cross-entropy: a teacher, or a student without distillation.
+
+    Attributes:
+        span: The part of the run, begin and end in [0, 1], that a `Schedule` of the learning rate stretches over. The
+            whole run, unless a curriculum starts it anew in every stage.
+    """
 
     def __init__(
         self,
         network: NetworkFactory,
         num_classes: int,
         optimizer: OptimizerCallable,
-        scheduler: LRSchedulerCallable | None = None,
+        scheduler: LRSchedulerCallable | Schedule | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
         view: Literal["student", "teacher"] = "student",
@@ -67,8 +74,9 @@ class Classifier(LightningModule):
             network: Makes the network from the number of classes.
             num_classes: Number of classes K; the command line takes it from the data.
             optimizer: Makes the optimizer from the trainable parameters.
-            scheduler: Makes the learning-rate schedule from the optimizer.
-            scheduler_interval: Whether the schedule advances every epoch or every step.
+            scheduler: Makes the learning-rate schedule from the optimizer; or a `Schedule`, which multiplies the
+                learning rate by its value at the training progress, whatever the number of epochs.
+            scheduler_interval: Whether the schedule advances every epoch or every step; a `Schedule`: every step.
             label_smoothing: Of the cross-entropy, in [0, 1).
             view: Which of the batch's two views over time the network sees.
 
@@ -86,6 +94,7 @@ class Classifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.view = view
         self.strategies: dict[str, Strategy] = {}
+        self.span = (0.0, 1.0)
         self.scores: nn.ModuleDict | None = None
         self.trained_on: str | None = None
 
@@ -123,6 +132,16 @@ class Classifier(LightningModule):
             return 0.0
         total = self._trainer.estimated_stepping_batches
         return min(1.0, self._trainer.global_step / total) if 0 < total < float("inf") else 0.0
+
+    def learning_rate_factor(self, step: int) -> float:
+        """The scheduler's `Schedule` at the progress within `span`, the part of the run that it stretches over.
+
+        Args:
+            step: Ignored: progress is known.
+        """
+        begin, end = self.span
+        share = (self.progress - begin) / (end - begin)
+        return self.scheduler_factory(min(1.0, max(0.0, share)))  # type: ignore[return-value, misc, arg-type]
 
     def forward(self, view: View) -> Tensor:
         """Class scores `[B, K]` of a view `[B, T, ...]`."""
@@ -208,7 +227,10 @@ class Classifier(LightningModule):
             if self.scheduler_factory is None:
                 return optimizer
             key = "scheduler"
-            schedule = {"scheduler": self.scheduler_factory(optimizer), "interval": self.scheduler_interval}
+            if isinstance(self.scheduler_factory, Schedule):
+                schedule = {"scheduler": LambdaLR(optimizer, self.learning_rate_factor), "interval": "step"}
+            else:
+                schedule = {"scheduler": self.scheduler_factory(optimizer), "interval": self.scheduler_interval}
         except (ValueError, TypeError, ZeroDivisionError) as error:
             raise ConfigError(f"model.init_args.{key}: {error}; correct its init_args") from error
         return {"optimizer": optimizer, "lr_scheduler": {**schedule, "monitor": "val/task"}}  # type: ignore[return-value]

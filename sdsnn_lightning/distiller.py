@@ -37,7 +37,7 @@ class Distiller(Classifier):
         teacher_checkpoint: str | None = None,
         teacher_experiment: str | None = None,
         alpha: float | Schedule | None = None,
-        scheduler: LRSchedulerCallable | None = None,
+        scheduler: LRSchedulerCallable | Schedule | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
     ) -> None:
@@ -52,8 +52,8 @@ class Distiller(Classifier):
             teacher_experiment: The YAML that trains the teacher. The command line runs it first where
                 `teacher_checkpoint` does not exist yet.
             alpha: Share of distillation in the total, in [0, 1]; a number or schedule. None adds the terms as they are.
-            scheduler: Makes the learning-rate schedule from the optimizer.
-            scheduler_interval: Whether the schedule advances every epoch or every step.
+            scheduler: As of `Classifier`.
+            scheduler_interval: As of `Classifier`.
             label_smoothing: Of the cross-entropy, in [0, 1).
         """
         super().__init__(student, num_classes, optimizer, scheduler, scheduler_interval, label_smoothing)

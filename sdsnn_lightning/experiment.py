@@ -12,7 +12,6 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichModelSummary, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
@@ -20,11 +19,11 @@ from torch import distributed
 
 from sdsnn_lightning import runs
 from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
-from sdsnn_lightning.checkpoints import WholeCheckpoints
+from sdsnn_lightning.checkpoints import WholeCheckpoints, load_checkpoint
 from sdsnn_lightning.classifier import Classifier
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.loggers import Wandb, note_config
+from sdsnn_lightning.loggers import MetricsFile, Wandb, note_config
 from sdsnn_lightning.predict import PredictionWriter
 from sdsnn_lightning.run_pictures import RunPictures
 from sdsnn_lightning.teacher_first import train_missing_teacher
@@ -244,10 +243,16 @@ class Experiment(LightningCLI):
         wandb = self._get(self.config_init, "wandb")
         if self.subcommand == "fit":
             with plain_errors(Path(options.runs, options.name)):
-                version = options.version
+                version, resumed = options.version, options.get("ckpt_path")
+                if version is None and resumed:
+                    version = runs.version_of(Path(resumed), Path(options.runs), options.name)
+                steps = 0
+                if resumed:
+                    checkpoint = load_checkpoint(Path(resumed), f"the checkpoint (--ckpt_path {resumed})")
+                    steps = int(checkpoint.get("global_step", 0))
                 if version is None:  # only the first rank writes; the others' number is of no consequence
                     version = runs.reserve(Path(options.runs), options.name) if runs.process_rank() == 0 else 0
-                files = CSVLogger(options.runs, name=options.name, version=version)
+                files = MetricsFile(options.runs, options.name, version, steps)
                 self.run_folder = Path(files.log_dir)
                 return [files, *wandb.loggers(files.log_dir, options.name)]
         return wandb.loggers(str(self._folder), f"{options.name}-{self.subcommand}")

@@ -1,5 +1,6 @@
 """W&B without ceremony: online where the user is logged in, offline otherwise, files in the run folder."""
 
+import csv
 import netrc
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, Literal
 from urllib.parse import urlparse
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from sdsnn_lightning.runs import process_rank
 
@@ -24,6 +25,38 @@ def logged_in() -> bool:
         return netrc.netrc(path).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+class MetricsFile(CSVLogger):
+    """Lightning's `metrics.csv`; that of a resumed run goes on where its checkpoint was taken."""
+
+    def __init__(self, runs: str, name: str, version: int, steps: int = 0) -> None:
+        """Creates the logger.
+
+        Args:
+            runs: Folder that all run folders lie in.
+            name: Name of the experiment.
+            version: Number of the run folder.
+            steps: Optimizer steps that the run resumes from. Rows of later steps will be logged again, so they go.
+        """
+        super().__init__(runs, name=name, version=version)
+        self.steps = steps
+
+    @property
+    def experiment(self) -> Any:
+        """The writer, which is given the rows of the steps before it deletes the file that they are in."""
+        if self._experiment is None and self.steps and process_rank() == 0:
+            path = Path(self.log_dir, "metrics.csv")
+            rows: list[dict[str, Any]] = []
+            if path.is_file():
+                with path.open(newline="") as file:
+                    table = list(csv.DictReader(file))
+                rows = [{k: v for k, v in row.items() if v} for row in table if int(row["step"]) < self.steps]
+            writer = super().experiment
+            writer.metrics = rows
+            writer.save()
+            return writer
+        return super().experiment
 
 
 class Wandb:

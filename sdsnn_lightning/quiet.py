@@ -16,6 +16,7 @@ MESSAGES = (
     "The dirpath has changed",  # an evaluation makes no checkpoints
     "Checkpoint directory",
     "Seed set to",
+    "to estimate number of stepping batches",
     "GPU available",
     "TPU available",
     "LightningCLI's args parameter",

@@ -89,3 +89,20 @@ def run_folder(checkpoint: str | None, runs: Path, name: str) -> Path:
         return runs / name / "untrained"
     folder = Path(checkpoint).resolve().parent
     return folder.parent if folder.name == "checkpoints" else folder
+
+
+def version_of(checkpoint: Path, runs: Path, name: str) -> int | None:
+    """The number of the run that a checkpoint belongs to, which a resumed run goes on with.
+
+    Args:
+        checkpoint: The file.
+        runs: Folder that all run folders lie in.
+        name: Name of the experiment.
+
+    Returns:
+        n of `<runs>/<name>/version_<n>/checkpoints/<file>`, or None for a checkpoint from elsewhere.
+    """
+    folder = checkpoint.resolve().parent.parent
+    if checkpoint.parent.name != "checkpoints" or folder not in [path.resolve() for path in versions(runs, name)]:
+        return None
+    return int(folder.name.removeprefix("version_"))

@@ -463,5 +463,5 @@ def test_an_interruption_keeps_a_state_to_continue_from(place, number, code):
     assert state["epoch"] == 1
     assert state["global_step"] == epoch + 1
     main([*words, "--ckpt_path", "last"])
-    state = torch.load("runs/seye_ce/version_1/checkpoints/last.ckpt", weights_only=True)
+    state = torch.load("runs/seye_ce/version_0/checkpoints/last.ckpt", weights_only=True)
     assert (state["epoch"], state["global_step"]) == (3, 4 * epoch)

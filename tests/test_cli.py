@@ -1,5 +1,6 @@
 """The command line as a person uses it: words in, files and messages out."""
 
+import csv
 import json
 import struct
 import subprocess
@@ -129,9 +130,13 @@ def test_last_is_the_last_epoch_and_training_goes_on_from_it(toy):
     best, last = (load_checkpoint(folder / f"{which}.ckpt", "it")["epoch"] for which in ("best", "last"))
     assert (best, last) == (0, 2)
     main([*words, "5", "--ckpt_path", "last"])
-    again = load_checkpoint(toy / "runs/toy_teacher/version_1/checkpoints/last.ckpt", "it")
+    assert [path.name for path in Path("runs/toy_teacher").glob("version_*")] == ["version_0"]
+    again = load_checkpoint(folder / "last.ckpt", "it")
     assert again["epoch"] == 4
     assert again["global_step"] == 5 * 6
+    rows = list(csv.DictReader((folder.parent / "metrics.csv").open()))
+    validated = [int(row["step"]) for row in rows if row["val/WAR"]]
+    assert validated == [5, 11, 17, 23, 29]
 
 
 def test_overrides_reach_every_interpolation(toy, capsys):
@@ -295,7 +300,7 @@ def test_evaluation_runs_on_one_device_and_counts_every_sample_once(toy):
     assert run("test", *words).returncode == 0
     scores = json.loads(Path("runs/alone/version_0/results.json").read_text())["test"]
     assert scores["WAR"] * 23 == pytest.approx(round(scores["WAR"] * 23), abs=1e-4)
-    assert (Path("runs/alone/version_0") / "energy.txt").read_text().startswith("layer")
+    assert "layer" in (Path("runs/alone/version_0") / "energy.txt").read_text()
 
 
 def test_trainer_overrides_reach_the_teacher(toy):

@@ -60,11 +60,31 @@ class ToyData(DataModule):
         return view, view
 
 
+class TimedToy(ToyData):
+    """The same blobs as eight frames of 10 ms; longer steps average neighbours."""
+
+    def __init__(self, step_ms: float = 40.0, teacher_step_ms: float | None = None, batch_size: int = 8) -> None:
+        super().__init__(steps=8, batch_size=batch_size)
+        self.step_ms, self.teacher_step_ms = step_ms, teacher_step_ms
+
+    def set_resolution(self, step_ms: float, teacher_step_ms: float) -> None:
+        self.step_ms, self.teacher_step_ms = step_ms, teacher_step_ms
+
+    def views(self, sample: dict[str, Tensor], training: bool) -> tuple[View, View]:
+        x = sample["x"] + 0.1 * torch.randn_like(sample["x"]) if training else sample["x"]
+
+        def view(step_ms: float) -> View:
+            return {"x": x.unflatten(1, (-1, round(step_ms / 10))).mean(2)}
+
+        return view(self.step_ms), view(self.teacher_step_ms or self.step_ms)
+
+
 class ToyNet(nn.Module):
     inputs: ClassVar[tuple[str, ...]] = ("x",)
 
-    def __init__(self, num_classes: int, hidden: int = 8, norm: bool = True) -> None:
+    def __init__(self, num_classes: int, hidden: int = 8, norm: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.hidden = nn.Linear(6, hidden)
         self.norm = nn.BatchNorm1d(hidden) if norm else nn.Identity()
         self.head = nn.Linear(hidden, num_classes)
@@ -72,6 +92,7 @@ class ToyNet(nn.Module):
     def forward(self, x: Tensor) -> Output:
         steps, batch = x.shape[:2]
         h = torch.relu(self.norm(self.hidden(x.flatten(0, 1))))
+        h = nn.functional.dropout(h, self.dropout, self.training)
         return Output(self.head(h).unflatten(0, (steps, batch)), {"hidden": h.unflatten(0, (steps, batch))})
 
     def readout(self, logits: Tensor) -> Tensor:

@@ -1,15 +1,18 @@
 """The base of every data module: sources, views, loaders."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sdsnn_lightning.data.loader import TrainLoader
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.types import Batch, View
 
@@ -39,6 +42,8 @@ class DataModule(LightningDataModule):
     groups: dict[str, list[str]]
     data_source: Literal["real", "simulated"]
     root: Path
+    collate: Callable[[list[Any]], Any] | None = None
+    """Makes a batch of samples where stacking their tensors would not do."""
     train_set: Dataset
     val_set: Dataset
     test_set: Dataset
@@ -139,16 +144,25 @@ class DataModule(LightningDataModule):
         return Batch(student, teacher, target, groups)
 
     def _loader(self, dataset: Dataset, train: bool) -> DataLoader:
-        """One way to make a loader: shuffled and without a ragged last batch for training."""
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            shuffle=train,
-            drop_last=train and len(dataset) > self.batch_size,  # type: ignore[arg-type]
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        """One way to make a loader: shuffled and without a ragged last batch for training, every sample once else."""
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        options: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "collate_fn": self.collate,
+        }
+        if train:
+            drop_last = len(dataset) // world > self.batch_size  # type: ignore[arg-type]
+            return TrainLoader(dataset, world, rank, self._batches_done, drop_last=drop_last, **options)
+        # Not the sampler that Lightning would take: it repeats samples to give all ranks equally many.
+        sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False) if world > 1 else None
+        return DataLoader(dataset, sampler=sampler, **options)
+
+    def _batches_done(self) -> int:
+        """Batches of the epoch that are behind; more than none only where a run resumes within an epoch."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     def train_dataloader(self) -> DataLoader:
         """Serves the training part."""

@@ -1,6 +1,7 @@
 """Losses between two sets of logits. Pure functions, computed in float32 at least, whatever autocast does."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -81,6 +82,30 @@ def distillation_loss(teacher_logits: Tensor, student_logits: Tensor, temperatur
         ConfigError: If the shapes differ or the temperature is not positive.
     """
     return temperature**2 * kl_divergence(teacher_logits.detach(), student_logits, temperature)
+
+
+@full_precision
+def entropy_weighted_distillation(teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """`distillation_loss` with every sample weighted by the entropy of the student's answer, in [0, 1].
+
+    `tau^2 mean(H(p_student) / ln K * KL(p_teacher || p_student))`: what the student is sure of teaches it less. In the
+    official code of KDCL (arXiv 2412.12858), unused there; as there, the gradient also flows through the weight.
+
+    Args:
+        teacher_logits: `[..., K]`.
+        student_logits: `[..., K]`, the same shape.
+        temperature: tau, positive.
+
+    Returns:
+        A scalar, the mean over everything but the classes.
+
+    Raises:
+        ConfigError: If the shapes differ or the temperature is not positive.
+    """
+    divergence = kl_divergence(teacher_logits.detach(), student_logits, temperature, reduction="none")
+    student = (student_logits / temperature).log_softmax(-1)
+    entropy = -(student.exp() * student).sum(-1) / math.log(student.shape[-1])
+    return temperature**2 * (entropy * divergence).mean()
 
 
 def _check(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> None:

@@ -54,6 +54,31 @@ class Cosine(Linear):
         return self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * self._fraction(progress)))
 
 
+class WarmupCosine(Schedule):
+    """Straight line from 0 to 1, then half a cosine down to `end`: the usual course of a learning rate."""
+
+    def __init__(self, warmup: float = 0.05, end: float = 0.0) -> None:
+        """Creates the schedule.
+
+        Args:
+            warmup: Share of the run that the ramp takes, in [0, 1).
+            end: Value at the end of the run.
+
+        Raises:
+            ConfigError: If `warmup` is out of its range.
+        """
+        if not 0.0 <= warmup < 1.0:
+            raise ConfigError(f"WarmupCosine.warmup is {warmup}; set it to at least 0 and below 1")
+        self.warmup, self.end = warmup, end
+
+    def __call__(self, progress: float) -> float:
+        """Returns the value at `progress` in [0, 1]."""
+        if progress < self.warmup:
+            return progress / self.warmup
+        share = (progress - self.warmup) / (1.0 - self.warmup)
+        return self.end + (1.0 - self.end) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
 class Constant(Schedule):
     """The same weight throughout."""
 

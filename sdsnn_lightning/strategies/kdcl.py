@@ -1,0 +1,262 @@
+"""KDCL: distillation along a curriculum over time steps, from many fine ones to few coarse ones."""
+
+import copy
+import math
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor, nn
+
+from sdsnn_lightning.checkpoints import check_state
+from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.losses.logits import distillation_loss, entropy_weighted_distillation
+from sdsnn_lightning.strategies.logits import ReadoutStrategy
+from sdsnn_lightning.strategies.schedules import Schedule
+from sdsnn_lightning.types import Step, View
+
+if TYPE_CHECKING:
+    from sdsnn_lightning.distiller import Distiller
+
+
+@dataclass
+class Stage:
+    """One stage of the curriculum.
+
+    Attributes:
+        step_ms: Duration of the student's time steps in milliseconds; longer steps are fewer steps.
+        share: Length of the stage, relative to that of the other stages.
+        teacher_step_ms: The teacher's time steps; those that it was trained with by default.
+    """
+
+    step_ms: float
+    share: float = 1.0
+    teacher_step_ms: float | None = None
+
+
+class TimeStepCurriculum(ReadoutStrategy):
+    """Knowledge distillation based on curriculum learning, KDCL (Wang et al., arXiv 2412.12858; PTCD in the journal).
+
+    Every stage trains the student at one time resolution. The finished student becomes the next stage's frozen teacher,
+    which hears the same utterances at its own resolution, and the next student starts from its weights: they do not
+    depend on the number of time steps. Each stage starts optimizer and learning-rate schedule anew. Without a teacher
+    in the configuration the first stage is plain training; with one, it is distilled, too.
+
+    The loss is the official code's, `CE(p_s, y) + weight * tau^2 KL(softmax(p_t / tau) || softmax(p_s / tau))`, with
+    read-outs `p = sum_t softmax(z_t)` of either network over its own time steps, weight 0.5 and tau 1. Ours are the
+    choice of the promoted weights (the best of the stage by validation; the authors chose by hand), the restart of the
+    optimizer, and `readout="mean"`.
+
+    What it must remember (stage, best weights of the stage, promoted teacher) is its `state_dict`: a run that is killed
+    at any time and resumed ends with the weights of an undisturbed one. The best weights of every finished stage are
+    also kept as `stage<n>.ckpt` beside the run's checkpoints.
+    """
+
+    needs_teacher = False
+
+    def __init__(
+        self,
+        stages: list[Stage],
+        weight: float | Schedule = 0.5,
+        temperature: float = 1.0,
+        readout: Literal["sum", "mean"] = "sum",
+        entropy_weighted: bool = False,
+        monitor: str = "val/WAR",
+        name: str | None = None,
+    ) -> None:
+        """Creates the curriculum.
+
+        Args:
+            stages: From the easiest, with the finest time steps, to the hardest.
+            weight: Multiplies the term; a number, or a schedule of training progress.
+            temperature: tau, softens both distributions; positive.
+            readout: Compares `p` itself, or `p` divided by its own number of real time steps, so that teacher and
+                student with the same mean distribution agree.
+            entropy_weighted: Weighs every sample by the entropy of the student's answer (in the official code, unused).
+            monitor: Logged validation score, the higher the better, that chooses the weights to promote.
+            name: Names the term in logs and checkpoints. Defaults to the class name.
+
+        Raises:
+            ConfigError: If there is no stage, or a number is out of its range.
+        """
+        super().__init__(weight, name)
+        self.stages = [Stage(**stage) if isinstance(stage, dict) else stage for stage in stages]
+        if not self.stages:
+            raise ConfigError("TimeStepCurriculum.stages is empty; give at least one {step_ms: ...}")
+        for index, stage in enumerate(self.stages):
+            for key in ("step_ms", "share", "teacher_step_ms"):
+                value = getattr(stage, key)
+                if value is not None and not 0 < value < math.inf:
+                    raise ConfigError(f"TimeStepCurriculum.stages[{index}].{key} is {value}; set it above 0")
+        if temperature <= 0:
+            raise ConfigError(f"TimeStepCurriculum.temperature is {temperature}; set it above 0")
+        self.temperature, self.readout, self.entropy_weighted = temperature, readout, entropy_weighted
+        self.monitor = monitor
+        self.stage = -1  # before the first
+        self.best_score: float | None = None
+        self.best: dict[str, Tensor] = {}
+        self.promoted: dict[str, Tensor] = {}
+
+    def build(self, distiller: "Distiller") -> nn.Module | None:
+        """Checks that the stages fit the run and the data; this term has no parameters of its own."""
+        trainer = distiller.trainer
+        self.ends = stage_ends(self.stages, trainer.max_epochs or 0)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        last = self.stages[-1].step_ms
+        if getattr(data, "step_ms", last) != last:
+            raise ConfigError(
+                f"data.init_args.step_ms is {data.step_ms} but the last stage has {last}; "
+                "set it to the last stage's, which validation and test then use"
+            )
+        if distiller.teacher is not None:
+            what = "the teacher of the curriculum (model.init_args.teacher)"
+            check_state(distiller.student.state_dict(), distiller.teacher.state_dict(), what)
+        return super().build(distiller)
+
+    def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
+        """Computes the term on the read-outs `[B, K]`; 0 in a first stage without teacher."""
+        if step.teacher is None:
+            return step.student.logits.new_zeros(())
+        teacher, student = self.readouts(step)
+        if self.readout == "mean":
+            teacher = teacher / real_steps(step.batch.teacher, step.teacher.logits)
+            student = student / real_steps(step.batch.student, step.student.logits)
+        loss = entropy_weighted_distillation if self.entropy_weighted else distillation_loss
+        return loss(teacher, student, self.temperature)
+
+    def logs(self) -> dict[str, Any]:
+        """The stage, counted from 1, and its time step."""
+        return {"stage": float(self.stage + 1), "step_ms": self.stages[self.stage].step_ms}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes up the stage that a resumed run was in."""
+        if self.stage >= 0:
+            if self.promoted:
+                self._set_teacher(pl_module, self.promoted)
+            self._arrange(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the stage that is due."""
+        due = next(index for index, end in enumerate(self.ends) if trainer.current_epoch < end)
+        while self.stage < due:
+            self._next_stage(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the student's weights if they are the best of this stage."""
+        if trainer.sanity_checking or self.stage < 0:
+            return
+        if self.monitor not in trainer.callback_metrics:
+            raise ConfigError(
+                f"TimeStepCurriculum.monitor: nothing is logged as {self.monitor}; "
+                f"choose one of {', '.join(sorted(k for k in trainer.callback_metrics if k.startswith('val/')))}"
+            )
+        score = float(trainer.callback_metrics[self.monitor])
+        if self.best_score is None or score > self.best_score:
+            self.best_score, self.best = score, _copy(pl_module.student)  # type: ignore[arg-type]
+
+    def _next_stage(self, trainer: Trainer, module: Any) -> None:
+        """Promotes the best student of the finished stage, and starts the next one from it."""
+        if self.stage >= 0:
+            self.promoted = self.best or _copy(module.student)
+            module.student.load_state_dict(self.promoted)
+            folder = _start_checkpoints_anew(trainer)
+            if folder is not None:
+                trainer.save_checkpoint(folder / f"stage{self.stage + 1}.ckpt", weights_only=True)
+            self._set_teacher(module, self.promoted)
+        elif module.teacher is not None:
+            module.student.load_state_dict(module.teacher.state_dict())
+        reached = "" if self.best_score is None else f" ({self.monitor} {self.best_score:.3f} promoted)"
+        self.stage, self.best_score, self.best = self.stage + 1, None, {}
+        self._arrange(trainer, module)
+        if self.stage > 0:
+            trainer.strategy.setup_optimizers(trainer)
+        rank_zero_info(
+            f"stage {self.stage + 1} of {len(self.stages)}: steps of {self._steps(trainer)[0]:g} ms{reached}"
+        )
+
+    def _arrange(self, trainer: Trainer, module: Any) -> None:
+        """Sets the data's time resolution and the part of the run that the learning-rate schedule covers."""
+        trainer.datamodule.set_resolution(*self._steps(trainer))  # type: ignore[attr-defined]
+        begin = self.ends[self.stage - 1] if self.stage else 0
+        module.span = (begin / self.ends[-1], self.ends[self.stage] / self.ends[-1])
+
+    def _steps(self, trainer: Trainer) -> tuple[float, float]:
+        """Time steps of student and teacher in this stage, in milliseconds."""
+        stage = self.stages[self.stage]
+        before = self.stages[self.stage - 1].step_ms if self.stage else self._configured(trainer)
+        return stage.step_ms, stage.teacher_step_ms or before or stage.step_ms
+
+    def _configured(self, trainer: Trainer) -> float | None:
+        """The teacher's time step in the configuration, as it was before the first stage."""
+        if not hasattr(self, "teacher_step_ms"):
+            self.teacher_step_ms: float | None = getattr(trainer.datamodule, "teacher_step_ms", None)  # type: ignore[attr-defined]
+        return self.teacher_step_ms
+
+    def _set_teacher(self, module: Any, weights: dict[str, Tensor]) -> None:
+        """Freezes a copy of the student with these weights as the teacher."""
+        if module.teacher is None:
+            module.teacher = copy.deepcopy(module.student)
+            module.teacher.requires_grad_(False).eval()
+        module.teacher.load_state_dict(weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: the stage, the best of it so far, and the promoted teacher."""
+        return {"stage": self.stage, "best_score": self.best_score, "best": self.best, "promoted": self.promoted}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over the state of an interrupted run; `on_fit_start` acts on it."""
+        self.stage, self.best_score = state_dict["stage"], state_dict["best_score"]
+        self.best, self.promoted = state_dict["best"], state_dict["promoted"]
+
+
+def stage_ends(stages: list[Stage], epochs: int) -> list[int]:
+    """The epoch at which every stage has ended, from their shares of the run.
+
+    Args:
+        stages: The stages.
+        epochs: Epochs of the run.
+
+    Returns:
+        One number a stage, rising; the last is `epochs`.
+
+    Raises:
+        ConfigError: If the run is too short to give every stage an epoch.
+    """
+    if epochs < len(stages):
+        raise ConfigError(
+            f"trainer.max_epochs is {epochs} for the {len(stages)} stages of the curriculum; "
+            "set it so that each has at least one epoch"
+        )
+    total = sum(stage.share for stage in stages)
+    ends = [round(epochs * share / total) for share in accumulate(stage.share for stage in stages)]
+    for index in range(len(ends)):  # a short stage is not rounded away, neither here nor by those after it
+        least = (ends[index - 1] if index else 0) + 1
+        ends[index] = min(max(ends[index], least), epochs - (len(ends) - 1 - index))
+    return ends
+
+
+def real_steps(view: View, logits: Tensor) -> Tensor | int:
+    """Number of time steps that are not padding: `[B, 1]` by the view's `mask` `[B, T]`, or T of `[T, B, K]` logits."""
+    return view["mask"].sum(1, keepdim=True).clamp(min=1) if "mask" in view else len(logits)
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    """A network's weights, on the CPU."""
+    return {key: value.detach().to("cpu", copy=True) for key, value in network.state_dict().items()}
+
+
+def _start_checkpoints_anew(trainer: Trainer) -> Path | None:
+    """Makes the callbacks that keep the best checkpoint forget those of the finished stage; returns their folder."""
+    folder = None
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+            callback.best_k_models, callback.best_model_path, callback.kth_best_model_path = {}, "", ""
+            callback.best_model_score = callback.current_score = None
+            callback.kth_value = torch.tensor(-math.inf if callback.mode == "max" else math.inf)
+            folder = Path(callback.dirpath) if callback.dirpath else folder
+    return folder
