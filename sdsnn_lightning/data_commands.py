@@ -1,0 +1,331 @@
+"""`sdsnn data`: makes data sets. `sdsnn data to-spikes` turns folders of spoken words into spike files."""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdsnn_lightning.errors import ConfigError, DataError
+
+if TYPE_CHECKING:  # the data package imports torch, which `sdsnn data --help` need not wait for
+    from sdsnn_lightning.data.spike_files import SpikeSample
+
+EPILOG = """examples:
+  one file of all recordings, sorted by path:
+    sdsnn data to-spikes data/speech_commands words.h5
+  a set with training, validation and test file, split by the list files or the hash rule of Speech Commands:
+    sdsnn data to-spikes data/speech_commands data/commands-spikes --prefix ssc
+  SHD's test speakers from the Heidelberg Digits audio:
+    sdsnn data to-spikes data/hd_audio/audio data/hd-spikes --prefix shd --test-speakers 04,05
+  FAD-spikes, two languages and 20 classes: English digits 0-9 with one speaker held out for validation and one for the
+  test, Arabic digits 10-19 by that set's list files, both with the bandwidth of 8 kHz:
+    sdsnn data to-spikes data/fsdd data/speech_commands_ar data/fad --digits --sample-rate 8000 \\
+      --valid-speakers theo --test-speakers yweweler
+"""
+FILE_PARTS = {"train": "train", "val": "valid", "test": "test"}
+"""Part of a split to the word in the file's name, as in SSC."""
+_AT_ONCE = 32  # recordings handed to the threads together
+
+
+@dataclass
+class Tally:
+    """What conversion met on its way, to be said once at the end.
+
+    Attributes:
+        seconds: Length of every recording.
+        spikes: Spikes of every recording that has any.
+        silent: Recordings without a spike, which are left out.
+        mixed: Number of recordings with more than one channel.
+        rates: Number of recordings by their rate in Hz.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    spikes: list[int] = field(default_factory=list)
+    silent: list[Path] = field(default_factory=list)
+    mixed: int = 0
+    rates: Counter[int] = field(default_factory=Counter)
+
+
+def main(args: list[str]) -> None:
+    """Runs one of the data commands.
+
+    Args:
+        args: Command-line words after `data`.
+    """
+    parser = argparse.ArgumentParser(prog="sdsnn data", description="Make data sets.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    spikes = commands.add_parser(
+        "to-spikes",
+        help="Spoken words to spike files in the layout of SHD.",
+        description="Turn recordings of spoken words into spike trains of a simulated cochlea (700 channels, unit 0 "
+        "the highest frequency), in HDF5 files in the layout of the Spiking Heidelberg Digits.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    spikes.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="Recordings: <word>/<speaker>_nohash_<take>, <digit>_<speaker>_<take> or the names of the Heidelberg "
+        "Digits; .wav or .flac. The words of a second folder become further classes.",
+    )
+    spikes.add_argument(
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="OUT.h5 for one file, or a folder for <prefix>_train, _valid and _test.h5.",
+    )
+    spikes.add_argument("--prefix", help="First part of the file names in the folder OUT; its name by default.")
+    spikes.add_argument("--list", type=Path, help="Convert only the recordings a text file names; with OUT.h5.")
+    spikes.add_argument("--words", type=_names, help="Words to take of every folder, in the order of their classes.")
+    spikes.add_argument("--digits", action="store_true", help="The same as --words zero,one,...,nine.")
+    spikes.add_argument("--merge", action="store_true", help="Equal words of two folders are one class.")
+    spikes.add_argument("--valid-speakers", type=_names, default=[], metavar="A,B", help="Held out for validation.")
+    spikes.add_argument("--test-speakers", type=_names, default=[], metavar="A,B", help="Held out for the test.")
+    spikes.add_argument("--sample-rate", type=int, metavar="HZ", help="Resample every recording to this rate first.")
+    spikes.add_argument("--workers", type=int, default=_cores(), help="Threads; one for every core by default.")
+    spikes.add_argument("--overwrite", action="store_true", help="Replace files that exist.")
+    spikes.set_defaults(run=to_spikes)
+    options = parser.parse_args(args)
+    options.run(options)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def to_spikes(options: argparse.Namespace) -> None:
+    """Runs `sdsnn data to-spikes`. Files appear together, when all are whole.
+
+    Args:
+        options: See `main`.
+
+    Raises:
+        ConfigError: If options contradict each other.
+        DataError: If recordings are missing or broken, or a file exists or cannot be written.
+    """
+    from sdsnn_lightning.data.spoken_folders import DIGITS, has_speaker, read_folder, read_list, split_recordings
+
+    single = options.out.suffix == ".h5"
+    _check(options, single)
+    held_out = {*options.valid_speakers, *options.test_speakers}
+    words = list(DIGITS) if options.digits else options.words
+    folders = [read_folder(folder, words) for folder in options.folders]
+    unknown = held_out - set().union(*(has_speaker(recordings, held_out) for recordings, _ in folders))
+    if unknown:
+        raise ConfigError(f"nobody is called {min(unknown)} in these folders; mend --valid-speakers or --test-speakers")
+    said = [(root, found) for root, (_, found) in zip(options.folders, folders, strict=True)]
+    class_names, labels = number_words(said, options.merge)
+    speakers: dict[tuple[int, str], int] = {}
+    parts: dict[str, list[tuple[Path, int, int]]] = {}
+    for number, (recordings, _) in enumerate(folders):
+        for name in sorted({recording.speaker for recording in recordings}):
+            speakers[number, name] = len(speakers)
+        if single:
+            wanted = read_list(options.list, recordings) if options.list else {r.file for r in recordings}
+            split = {"": [recording for recording in recordings if recording.file in wanted]}
+        else:
+            by_part = split_recordings(recordings, options.valid_speakers, options.test_speakers)
+            split = {FILE_PARTS[part]: chosen for part, chosen in by_part.items()}
+        for part, chosen in split.items():
+            parts.setdefault(part, []).extend(
+                (r.root / r.file, labels[number, r.word], speakers[number, r.speaker]) for r in chosen
+            )
+    if single:
+        files = {options.out: parts[""]}
+        if not parts[""]:
+            raise DataError(f"{options.list} names no recording of {options.folders[0]}; give another list")
+    else:
+        for part in ("train", "test"):
+            if not parts[part]:
+                raise DataError(f"no recording is left for {part}; name other speakers or restore the list files")
+        prefix = options.prefix or options.out.resolve().name
+        files = {options.out / f"{prefix}_{part}.h5": chosen for part, chosen in parts.items() if chosen}
+    old = [file for file in files if file.exists()]
+    if old and not options.overwrite:
+        raise DataError(f"{old[0]} exists; delete it, name another output, or give --overwrite")
+    _convert_all(files, class_names, options)
+
+
+def _check(options: argparse.Namespace, single: bool) -> None:
+    """Refuses options that contradict each other."""
+    if options.words and options.digits:
+        raise ConfigError("--words and --digits both choose words; give one of them")
+    if single and (options.valid_speakers or options.test_speakers or options.prefix):
+        raise ConfigError(f"{options.out} is one file; name a folder to get the parts of a split")
+    if options.list and (not single or len(options.folders) > 1):
+        raise ConfigError("--list goes with one folder and an output that ends in .h5; mend the command")
+    if options.sample_rate is not None and not 1000 <= options.sample_rate <= 192000:
+        raise ConfigError(f"--sample-rate is {options.sample_rate} Hz; give 1000 to 192000")
+    if options.workers < 1:
+        raise ConfigError(f"--workers is {options.workers}; give at least 1")
+    names = [folder.resolve().name for folder in options.folders]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two folders are called {max(names, key=names.count)}; give them different names")
+
+
+def number_words(
+    folders: Sequence[tuple[Path, Sequence[str]]], merge: bool
+) -> tuple[list[str], dict[tuple[int, str], int]]:
+    """Numbers the words of several folders.
+
+    Args:
+        folders: Every folder with its words in order.
+        merge: Whether equal words of two folders are one class; else every folder has classes of its own.
+
+    Returns:
+        Class names, which carry the folder's name where two folders have an equal word; and the class index by number
+        of the folder and word.
+    """
+    every = Counter(word for _, words in folders for word in words)
+    class_names: list[str] = []
+    labels = {}
+    for number, (folder, words) in enumerate(folders):
+        for word in words:
+            name = word if merge or every[word] == 1 else f"{folder.resolve().name}/{word}"
+            if name not in class_names:
+                class_names.append(name)
+            labels[number, word] = class_names.index(name)
+    return class_names, labels
+
+
+def _convert_all(
+    files: dict[Path, list[tuple[Path, int, int]]], class_names: Sequence[str], options: argparse.Namespace
+) -> None:
+    """Converts into a folder aside, then renames, and says what was done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from sdsnn_lightning.data.spike_files import write_spike_file
+
+    began = time.monotonic()
+    tallies = {file: Tally() for file in files}
+    folder = next(iter(files)).parent
+    new = not folder.exists()
+    partial = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            for file, recordings in files.items():
+                task = progress.add_task(file.name, total=len(recordings))
+                samples = convert(recordings, class_names, options.sample_rate, options.workers, tallies[file])
+                write_spike_file(partial / file.name, progress.track(samples, task_id=task), class_names)
+                if not tallies[file].spikes:
+                    raise DataError(f"{recordings[0][0]} and all others for {file.name} are silent; record them anew")
+        for file in files:
+            os.replace(partial / file.name, file)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror or error}); name another output") from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    _report(files, tallies, len(class_names), options.sample_rate, time.monotonic() - began)
+
+
+def convert(
+    recordings: Sequence[tuple[Path, int, int]],
+    class_names: Sequence[str],
+    sample_rate: int | None,
+    workers: int,
+    tally: Tally,
+) -> Iterator["SpikeSample"]:
+    """Turns recordings into spike trains, in order; in threads, as decoder and cochlea let go of the interpreter.
+
+    Args:
+        recordings: File, label and speaker of each.
+        class_names: Words in index order.
+        sample_rate: Rate in Hz that recordings are brought to first; their own where None.
+        workers: Number of threads.
+        tally: Takes down what is met.
+
+    Yields:
+        One sample a recording that has a spike.
+
+    Raises:
+        DataError: If a recording cannot be read, or holds no or broken samples.
+    """
+    from sdsnn_lightning.data.audio import decode, to_mono
+    from sdsnn_lightning.data.spike_files import SpikeSample
+    from sdsnn_lightning.simulate.cochlea import spike_trains
+
+    spike_trains(np.zeros(1), 16000)  # compiles before the threads start
+
+    def one(path: Path) -> tuple[np.ndarray, np.ndarray, int, int, float]:
+        waveform, rate = decode(path)
+        if not np.isfinite(waveform).all():
+            raise DataError(f"{path} holds samples that are NaN or infinite; fetch it again or delete it")
+        mono = to_mono(waveform, rate, sample_rate or rate)
+        times, units = spike_trains(mono, sample_rate or rate)
+        return times, units, rate, waveform.shape[1], len(waveform) / rate
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for start in range(0, len(recordings), _AT_ONCE):
+            group = recordings[start : start + _AT_ONCE]
+            results = pool.map(one, [path for path, _, _ in group])
+            for (path, label, speaker), (times, units, rate, channels, seconds) in zip(group, results, strict=True):
+                tally.rates[rate] += 1
+                tally.mixed += channels > 1
+                tally.seconds.append(seconds)
+                if not len(times):
+                    tally.silent.append(path)
+                    continue
+                tally.spikes.append(len(times))
+                yield SpikeSample(times, units, label, speaker, class_names[label])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _report(
+    files: dict[Path, list[tuple[Path, int, int]]],
+    tallies: dict[Path, Tally],
+    classes: int,
+    sample_rate: int | None,
+    took: float,
+) -> None:
+    """Says what was converted, and what was written."""
+    rates: Counter[int] = sum((tally.rates for tally in tallies.values()), Counter())
+    mixed = sum(tally.mixed for tally in tallies.values())
+    other = sorted(rate for rate in rates if sample_rate and rate != sample_rate)
+    silent = [path for tally in tallies.values() for path in tally.silent]
+    if mixed:
+        print(f"note: mixed {mixed} recordings of several channels to one", file=sys.stderr)
+    if other:
+        number, names = sum(rates[rate] for rate in other), ", ".join(str(rate) for rate in other)
+        print(f"note: resampled {number} recordings from {names} to {sample_rate} Hz", file=sys.stderr)
+    if not sample_rate and len(rates) > 1:
+        print(
+            f"warning: recordings have {' and '.join(str(rate) for rate in sorted(rates))} Hz: a network can tell them "
+            f"apart by their bandwidth; --sample-rate {min(rates)} makes them alike",
+            file=sys.stderr,
+        )
+    if silent:
+        print(f"warning: left out {len(silent)} recordings without a spike, first {silent[0]}", file=sys.stderr)
+    for file, recordings in files.items():
+        spikes, seconds = np.array(tallies[file].spikes), np.array(tallies[file].seconds)
+        print(
+            f"{file}: {len(spikes)} recordings, {classes} classes, {len({speaker for _, _, speaker in recordings})} "
+            f"speakers, {spikes.mean():.0f} spikes ({spikes.min()} to {spikes.max()}) and {seconds.mean():.2f} s "
+            f"({seconds.min():.2f} to {seconds.max():.2f}) a recording, {file.stat().st_size / 1e6:.1f} MB"
+        )
+    total = sum(sum(tally.seconds) for tally in tallies.values())
+    print(f"{total:.0f} s of sound in {took:.0f} s, {total / took:.0f} times faster than real time")
