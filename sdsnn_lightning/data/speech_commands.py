@@ -1,159 +1,39 @@
 """Keyword spotting: Speech Commands, sets in its layout, and the simulated stand-in."""
 
-import hashlib
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
-from sdsnn_lightning.data.audio import LogMel, draw_bands, mask_bands, random_gain_noise, random_shift
+from sdsnn_lightning.data.audio import random_gain_noise, random_shift
 from sdsnn_lightning.data.base import DataModule, Source
-from sdsnn_lightning.data.waveform_cache import build_waveforms, cache_file, open_waveforms
+from sdsnn_lightning.data.speech_download import ARCHIVES, download_speech_commands
+from sdsnn_lightning.data.speech_front_end import Fill, FrontEnd, LogMel, draw_bands, mask_bands
+from sdsnn_lightning.data.speech_noise import BackgroundNoise, Silence, load_background, mix_background
+from sdsnn_lightning.data.speech_words import (
+    PARTS,
+    SILENCE,
+    UNKNOWN,
+    average_class,
+    choose_files,
+    list_words,
+    name_classes,
+)
+from sdsnn_lightning.data.waveform_cache import Recordings, build_waveforms, cache_file
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.simulate.speech import WORDS, write_simulated_commands
 from sdsnn_lightning.types import View
-
-Part = Literal["train", "val", "test"]
-
-LISTS: dict[Part, str] = {"val": "validation_list.txt", "test": "testing_list.txt"}
-_BACKGROUND = "_background_noise_"
-_MAX_PER_CLASS = 2**27 - 1  # the constant of the official rule
 
 # Augmentation of the training part. The official training code shifts by as much; the rest is ours.
 _SHIFT_SECONDS = 0.1
 _GAIN_DB = 6.0
 _SNR_DB = (10.0, 40.0)
 _MASK_TIME, _MASK_MEL = 0.2, 0.2
-
-
-def hash_part(file: str, val_percent: float = 10.0, test_percent: float = 10.0) -> Part:
-    """Assigns a recording to a part by the official rule of Speech Commands: by a hash of its speaker.
-
-    Warden, 2018 (arXiv 1804.03209), section 6 and `which_set` in the data set's README: SHA-1 of the file name before
-    `_nohash_`, so that a speaker's recordings stay together and adding recordings moves no other one.
-
-    Args:
-        file: `<word>/<speaker>_nohash_<take>.wav`, or the name alone.
-        val_percent: Share of the validation part.
-        test_percent: Share of the test part.
-
-    Returns:
-        `train`, `val` or `test`.
-    """
-    number = int(hashlib.sha1(speaker_of(file).encode()).hexdigest(), 16)
-    percent = number % (_MAX_PER_CLASS + 1) * (100.0 / _MAX_PER_CLASS)
-    if percent < val_percent:
-        return "val"
-    return "test" if percent < val_percent + test_percent else "train"
-
-
-def speaker_of(file: str) -> str:
-    """The speaker in `<word>/<speaker>_nohash_<take>.wav`.
-
-    Raises:
-        DataError: If the name has no `_nohash_`.
-    """
-    speaker, found, _ = file.rsplit("/", 1)[-1].partition("_nohash_")
-    if not found or not speaker:
-        raise DataError(f"{file} names no speaker; rename it to <word>/<speaker>_nohash_<take>.wav or delete it")
-    return speaker
-
-
-def list_words(root: Path) -> list[str]:
-    """The word folders of a set, sorted, without background noise and hidden folders."""
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and p.name != _BACKGROUND and p.name[0] != ".")
-
-
-def split_files(root: Path, words: Sequence[str]) -> dict[Part, list[str]]:
-    """Finds all recordings of some words and splits them by the set's list files, or by the official hash without any.
-
-    Args:
-        root: Holds `<word>/<speaker>_nohash_<take>.wav` (or `.flac`), and perhaps both official list files.
-        words: Names of the word folders.
-
-    Returns:
-        Paths below `root` in the training, validation and test part, sorted.
-
-    Raises:
-        DataError: If a word or a listed recording is missing, a name has no speaker, only one list is there, a
-            recording stands in both, or a part is empty.
-    """
-    files = []
-    for word in words:
-        if not (root / word).is_dir():
-            raise DataError(f"{root / word} does not exist; restore the folder or change data.init_args.classes")
-        found = sorted(name for name in os.listdir(root / word) if name.endswith((".wav", ".flac")))
-        if not found:
-            raise DataError(f"{root / word} holds no .wav or .flac file; restore the folder")
-        files += [f"{word}/{name}" for name in found]
-    for file in files:
-        speaker_of(file)
-
-    parts: dict[Part, list[str]] = {"train": [], "val": [], "test": []}
-    if any((root / name).exists() for name in LISTS.values()):
-        listed = {part: _read_list(root / name, words, set(files)) for part, name in LISTS.items()}
-        both = sorted(listed["val"] & listed["test"])
-        if both:
-            raise DataError(f"{root / LISTS['test']} and {LISTS['val']} both name {both[0]}; restore both files")
-        for file in files:
-            parts["val" if file in listed["val"] else "test" if file in listed["test"] else "train"].append(file)
-    else:
-        for file in files:
-            parts[hash_part(file)].append(file)
-    for part, chosen in parts.items():
-        if not chosen:
-            raise DataError(f"{root}: no recording is left for the {part} part; restore the set or its list files")
-    return parts
-
-
-def _read_list(path: Path, words: Sequence[str], files: set[str]) -> set[str]:
-    """Reads one official list file, as far as it is about these words, and checks that its recordings are there."""
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); restore it, or delete {' and '.join(LISTS.values())} to split by hash"
-        ) from None
-    named = {line for line in lines if line.partition("/")[0] in words}
-    missing = sorted(named - files)
-    if missing:
-        raise DataError(f"{path} names {missing[0]}, which is missing ({len(missing)} in all); restore the recordings")
-    return named
-
-
-class Recordings(Dataset):
-    """Rows of the waveform cache with their word."""
-
-    def __init__(self, path: Path, rows: Sequence[int], targets: Sequence[int]) -> None:
-        """Opens the data set.
-
-        Args:
-            path: The waveform cache.
-            rows: Rows of the cache in this part.
-            targets: Word index of each of these rows.
-        """
-        self.path, self.rows, self.targets = path, np.asarray(rows), np.asarray(targets)
-        self.waveforms = open_waveforms(path)  # int16 [recordings, S]
-
-    def __len__(self) -> int:
-        """Number of recordings."""
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor | int]:
-        """One recording: `audio` int16 `[S]`, and `target`."""
-        return {
-            "audio": torch.from_numpy(np.array(self.waveforms[self.rows[index]])),
-            "target": int(self.targets[index]),
-        }
-
-    def __reduce__(self) -> tuple[type["Recordings"], tuple[Path, np.ndarray, np.ndarray]]:
-        """Loader processes open the cache again instead of receiving a copy of it."""
-        return Recordings, (self.path, self.rows, self.targets)
+# SpecAugment of SpikeSCR's official code: at most a quarter of the frames, rounded down, and ten mel bins.
+_SPIKESCR_TIME, _SPIKESCR_BINS = 0.25, 10
+_NOISE_VOLUME = 0.1  # of the official training code
 
 
 class SpeechCommands(DataModule):
@@ -162,10 +42,11 @@ class SpeechCommands(DataModule):
     Speech Commands (Warden, 2018, arXiv 1804.03209) and every set in its layout: one folder a word, files named
     `<speaker>_nohash_<take>.wav` (or `.flac`), and two list files that name the validation and the test recordings.
     Both its lists and its hash rule keep a speaker within one part. Every word folder is a class: 30 or 35 in the two
-    releases; `classes` chooses some of them.
+    releases; `classes` chooses some of them, or the 10- and 12-class task.
 
-    Recordings are decoded once, and stay waveforms up to the device, where the spectrogram is computed, so that shift,
-    gain and noise act on sound.
+    Recordings are decoded once, and stay waveforms up to the device, where the spectrogram is computed at the time
+    steps of the student and of the teacher from the same sound, so that shift, gain and noise act on sound and a
+    curriculum may change the time steps between batches.
     """
 
     def __init__(
@@ -173,17 +54,25 @@ class SpeechCommands(DataModule):
         root: str = "data/speech_commands",
         source: Source = "auto",
         simulated_root: str = "data/speech-commands-simulated",
-        classes: list[str] | None = None,
-        steps: int = 50,
-        teacher_steps: int | None = None,
-        n_mels: int = 40,
-        n_fft: int = 512,
-        hop: int = 160,
-        f_min: float = 20.0,
+        download: bool = False,
+        version: Literal[1, 2] = 2,
+        classes: int | list[str] | None = None,
+        class_seed: int = 0,
+        step_ms: float = 10.0,
+        teacher_step_ms: float | None = None,
+        front_end: FrontEnd = "clean",
+        hop: int | None = None,
+        n_mels: int | None = None,
+        n_fft: int | None = None,
+        f_min: float | None = None,
         f_max: float | None = None,
-        sample_rate: int = 16000,
+        allow_above_nyquist: bool = False,
+        sample_rate: int | None = None,
         seconds: float = 1.0,
         augment: bool = True,
+        augment_teacher: bool = True,
+        mask_fill: Fill = "mean",
+        noise_probability: float = 0.0,
         cache_dir: str | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
@@ -194,46 +83,115 @@ class SpeechCommands(DataModule):
             root: Folder of the real set.
             source: `real`, `simulated`, or `auto`: real if `root` exists.
             simulated_root: Folder of the simulated set; made when missing.
-            classes: Words to tell apart, in index order; all word folders, sorted, by default.
-            steps: Time steps T of the student's view. At most one a hop; fewer average neighbouring frames.
-            teacher_steps: Time steps of the teacher's view; as many as the student's by default.
-            n_mels: Mel bins.
-            n_fft: Window of the spectrogram in samples.
-            hop: Samples between two frames of the spectrogram.
-            f_min: Lower end of the mel filters in Hz.
-            f_max: Upper end of the mel filters in Hz; half the sample rate by default.
-            sample_rate: Rate in Hz; recordings of another rate are resampled.
+            download: Fetch the official set into `root` if that does not exist.
+            version: Release to download: 1 or 2.
+            classes: Words to tell apart, in index order, all word folders, sorted, by default; or a number: 10 (yes,
+                no, up, down, left, right, on, off, stop, go), 12 (the same with `_unknown_`, other words, and
+                `_silence_`, background noise, each as large as an average word), 30 (all words of version 1) or 35
+                (of version 2). A list may name `_unknown_` and `_silence_`, too.
+            class_seed: Chooses the recordings of `_unknown_`, and of `_silence_` in validation and test.
+            step_ms: Duration of one time step of the student's view in milliseconds.
+            teacher_step_ms: The same of the teacher's view; as the student's by default.
+            front_end: `clean` (ours) or `spikescr` (SpikeSCR's official one), see `LogMel`. The latter's training
+                augmentation is SpecAugment alone, and its sound is 8 kHz: resampled when it is decoded, by a sharper
+                filter than the official one (0.2 dB apart up to 3 kHz, above it up to 2 dB louder), to 16 bits.
+            hop: Samples between two frames of the spectrogram. One time step by default, so that each step is one
+                frame; a number, at most a time step, computes finer frames and averages them in power (`clean` only).
+            n_mels: Mel bins; the front-end's by default, as all of the next: 40 or 140.
+            n_fft: Window of the spectrogram in samples; 512 or 256.
+            f_min: Lower end of the mel filters in Hz; 20 or 50.
+            f_max: Upper end of the mel filters in Hz; half the sample rate.
+            allow_above_nyquist: Accept empty filters above half the sample rate, and have SpikeSCR's up to 14 kHz.
+            sample_rate: Rate in Hz; recordings of another rate are resampled. 16000 or 8000.
             seconds: Length that recordings are cut or padded to.
-            augment: Shift, scale, add noise to and mask (SpecAugment) the training recordings.
+            augment: Augment the training recordings: shift, scale, add white noise and mask (SpecAugment), or as the
+                front-end says.
+            augment_teacher: Show the teacher the same augmented sound. SpikeSCR's curriculum does not: there only
+                the student's input is augmented.
+            mask_fill: What SpecAugment puts in: the `mean` of every mel bin over the recording, its `floor`, or
+                `zero`, as the official SpikeSCR code, which is 0 dB and louder than speech.
+            noise_probability: Chance that background noise of the set is added to a training recording, at up to a
+                tenth of its amplitude; 0.8 in the official training code of Speech Commands.
             cache_dir: Folder of the decoded recordings; `.cache` in the set's folder by default.
             batch_size: Samples in a batch, per process.
             num_workers: Loader processes.
 
         Raises:
-            ConfigError: If there are more steps than frames.
+            ConfigError: If an argument is out of its range, or a time step is not a whole number of samples.
             DataError: If the real set is asked for and missing, or holds no word.
         """
         super().__init__(batch_size, num_workers)
-        self.sample_rate, self.samples = sample_rate, round(sample_rate * seconds)
-        self.steps, self.teacher_steps, self.augment, self.cache_dir = steps, teacher_steps, augment, cache_dir
-        for key, value in (("steps", steps), ("teacher_steps", teacher_steps or steps)):
-            if not 1 <= value <= self.samples // hop:
-                raise ConfigError(
-                    f"data.init_args.{key} is {value}; set it to 1 to {self.samples // hop}, the frames, or lower hop"
-                )
-        self.log_mel = LogMel(sample_rate, n_fft, hop, n_mels, f_min, f_max)
-        self.input_shapes = {"audio": (steps, n_mels)}
-        self.find_source(root, source, simulated_root)
-        words = list_words(self.root) if self.data_source == "real" else sorted(WORDS)
-        self.class_names = list(classes) if classes else words
+        if not 0 <= noise_probability <= 1:
+            raise ConfigError(f"data.init_args.noise_probability is {noise_probability}; set it to 0 to 1")
+        if front_end == "spikescr" and hop is not None:
+            raise ConfigError("data.init_args.hop: front_end spikescr has one frame a step; leave hop out")
+        if download and source == "simulated":
+            raise ConfigError("data.init_args.download: source simulated needs no download; set source: auto or real")
+        self.log_mel = LogMel(sample_rate, n_fft, n_mels, f_min, f_max, front_end, allow_above_nyquist)
+        self.sample_rate = self.log_mel.sample_rate
+        self.samples, self.hop = round(self.sample_rate * seconds), hop
+        self.augment, self.augment_teacher, self.mask_fill = augment, augment_teacher, mask_fill
+        self.noise_probability = noise_probability
+        self.class_seed, self.cache_dir = class_seed, cache_dir
+        self.noise: BackgroundNoise | None = None  # read in `setup`, where something needs it
+        self.set_resolution(step_ms, teacher_step_ms)
+        self.to_download: Literal[1, 2] | None = None
+        if download and not Path(root).is_dir():
+            self.data_source, self.root, self.to_download = "real", Path(root), version
+            words = list(ARCHIVES[version].words)
+        else:
+            self.find_source(root, source, simulated_root)
+            words = list_words(self.root) if self.data_source == "real" else sorted(WORDS)
+        self.class_names = name_classes(classes, words, self.data_source == "simulated")
         if not self.class_names:
             raise DataError(f"{self.root} holds no word folder; put <word>/<speaker>_nohash_<take>.wav there")
 
+    def set_resolution(self, step_ms: float, teacher_step_ms: float | None = None) -> None:
+        """Sets the time step of both views, from the next batch on; a curriculum calls this between its stages.
+
+        Args:
+            step_ms: Duration of one time step of the student's view in milliseconds.
+            teacher_step_ms: The same of the teacher's view; as the student's if None.
+
+        Raises:
+            ConfigError: If a step is not a whole number of samples, is shorter than the fixed `hop`, longer than the
+                recording, or longer than the window, so that sound would fall between two frames.
+        """
+        steps = self._frames("step_ms", step_ms)[1]
+        self._frames("teacher_step_ms", step_ms if teacher_step_ms is None else teacher_step_ms)
+        self.step_ms, self.teacher_step_ms = step_ms, teacher_step_ms
+        self.input_shapes = {"audio": (steps, self.log_mel.n_mels)}
+
+    def _frames(self, key: str, step_ms: float) -> tuple[int, int]:
+        """Hop in samples and number of time steps of a view; `key` names the argument in errors."""
+        exact = self.sample_rate * step_ms / 1000
+        step = round(exact)
+        if step < 1 or abs(exact - step) > 1e-6:
+            raise ConfigError(
+                f"data.init_args.{key} is {step_ms}, {exact:g} samples at {self.sample_rate} Hz; "
+                "set it to a whole number of samples"
+            )
+        hop = step if self.hop is None else self.hop
+        if not 1 <= hop <= step <= self.samples or hop > self.log_mel.n_fft:
+            most = min(self.samples, self.log_mel.n_fft if self.hop is None else self.samples)
+            raise ConfigError(
+                f"data.init_args.{key} is {step_ms}, {step} samples; set it to {1 if self.hop is None else hop} to "
+                f"{most} samples, the hop and the window (n_fft), or change hop"
+            )
+        return hop, self.log_mel.frames(self.samples, hop) if self.hop is None else self.samples // step
+
     def prepare_data(self) -> None:
-        """Makes the simulated set if it is the one, and decodes all recordings into the cache. One process."""
+        """Fetches or simulates the set where that is asked for, and decodes all recordings into the cache. One process.
+
+        Raises:
+            DataError: If the set cannot be fetched, or is incomplete or broken.
+        """
+        if self.to_download:
+            download_speech_commands(self.root, self.to_download)
         if self.data_source == "simulated":
             write_simulated_commands(self.root)
-        files = [file for part in split_files(self.root, self.class_names).values() for file in part]
+        parts = choose_files(self.root, self.class_names, self.class_seed)
+        files = [file for part in parts.values() for file, _ in part]
         build_waveforms(self.root, files, self.sample_rate, self.samples, self.cache_dir)
 
     def setup(self, stage: str) -> None:
@@ -245,38 +203,68 @@ class SpeechCommands(DataModule):
         Raises:
             DataError: If the set is incomplete.
         """
-        parts = split_files(self.root, self.class_names)
-        files = [file for part in parts.values() for file in part]
+        parts = choose_files(self.root, self.class_names, self.class_seed)
+        files = [file for part in parts.values() for file, _ in part]
         path = cache_file(self.root, files, self.sample_rate, self.samples, self.cache_dir)
+        if self.noise_probability or SILENCE in self.class_names:
+            self.noise = load_background(self.root, self.sample_rate, self.samples)
         start = 0
-        for part, chosen in parts.items():
-            targets = [self.class_names.index(file.partition("/")[0]) for file in chosen]
-            setattr(self, f"{part}_set", Recordings(path, range(start, start + len(chosen)), targets))
-            start += len(chosen)
+        for number, part in enumerate(PARTS):
+            targets = [target for _, target in parts[part]]
+            recordings = Recordings(path, range(start, start + len(targets)), targets)
+            setattr(self, f"{part}_set", self._with_silence(recordings, None if part == "train" else number))
+            start += len(targets)
+
+    def _with_silence(self, recordings: Recordings, number: int | None) -> Dataset:
+        """Adds the class `_silence_` to a part, if there is one: fixed by the part's number, or drawn anew if None."""
+        if SILENCE not in self.class_names or self.noise is None:
+            return recordings
+        names = [name for name in self.class_names if name not in (UNKNOWN, SILENCE)]
+        known = np.isin(recordings.targets, [self.class_names.index(name) for name in names]).sum()
+        seed = None if number is None else (self.class_seed, number)
+        count = average_class(int(known), len(names))
+        return ConcatDataset([recordings, Silence(self.noise, count, self.class_names.index(SILENCE), seed)])
 
     def views(self, sample: dict[str, Tensor], training: bool) -> tuple[View, View]:
-        """Computes normalised log-mel spectrograms, of augmented sound in training.
+        """Computes log-mel spectrograms, of augmented sound in training.
 
-        Student and teacher see the same shift, noise and masks, whatever their time steps.
+        Student and teacher see the same shift, noise and masks, whatever their time steps, unless `augment_teacher`
+        is off.
 
         Args:
             sample: `audio`, int16 `[B, S]`.
-            training: Whether to augment, where `augment` is set.
+            training: Whether to augment.
 
         Returns:
-            `audio`, float32 `[B, T, mels]`; the same dict twice unless `teacher_steps` differs from `steps`.
+            `audio`, float32 `[B, T, mels]`; the same dict twice where both see the same.
         """
-        waveform = sample["audio"].float() / 32768.0
-        self.log_mel.to(waveform.device)
-        bands = None
-        if training and self.augment:
-            waveform = random_shift(waveform, round(_SHIFT_SECONDS * self.sample_rate))
-            waveform = random_gain_noise(waveform, _GAIN_DB, _SNR_DB)
-            bands = draw_bands(len(waveform), _MASK_TIME, _MASK_MEL, waveform.device)
+        recorded = sample["audio"].float() / 32768.0
+        self.log_mel.to(recorded.device)
+        waveform, bands = self._augment(recorded) if training else (recorded, None)
+        student = self._view(waveform, bands, self.step_ms)
+        step_ms = self.step_ms if self.teacher_step_ms is None else self.teacher_step_ms
+        if training and not self.augment_teacher:
+            return student, self._view(recorded, None, step_ms)
+        return student, student if step_ms == self.step_ms else self._view(waveform, bands, step_ms)
 
-        def view(steps: int) -> View:
-            log_mel = self.log_mel(waveform, steps)
-            return {"audio": log_mel if bands is None else mask_bands(log_mel, bands)}
+    def _augment(self, waveform: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Augments waveforms `[B, S]`, and draws the bands of SpecAugment `[B, 4]`."""
+        if self.noise_probability and self.noise is not None:
+            waveform = mix_background(waveform, self.noise, self.noise_probability, _NOISE_VOLUME)
+        if not self.augment:
+            return waveform, None
+        if self.log_mel.style == "spikescr":
+            steps, mels = self.input_shapes["audio"]
+            time, mel = int(_SPIKESCR_TIME * steps) / steps, min(1.0, _SPIKESCR_BINS / mels)
+            return waveform, draw_bands(len(waveform), time, mel, waveform.device, shared_mel=True)
+        waveform = random_shift(waveform, round(_SHIFT_SECONDS * self.sample_rate))
+        waveform = random_gain_noise(waveform, _GAIN_DB, _SNR_DB)
+        return waveform, draw_bands(len(waveform), _MASK_TIME, _MASK_MEL, waveform.device)
 
-        student = view(self.steps)
-        return student, student if self.teacher_steps in (None, self.steps) else view(self.teacher_steps)
+    def _view(self, waveform: Tensor, bands: Tensor | None, step_ms: float) -> View:
+        """One view at one time step."""
+        hop, steps = self._frames("step_ms", step_ms)
+        log_mel = self.log_mel(waveform, hop, steps)
+        if bands is not None:
+            log_mel = mask_bands(log_mel, bands, self.log_mel.fill(log_mel, self.mask_fill))
+        return {"audio": log_mel}

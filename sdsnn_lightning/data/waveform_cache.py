@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from filelock import FileLock
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from sdsnn_lightning.data.audio import decode, to_int16, to_mono
 from sdsnn_lightning.data.cache_files import cache_parent, whole_file
@@ -109,9 +112,48 @@ def open_waveforms(path: Path) -> np.ndarray:
 
 
 def _write(path: Path, root: Path, files: Sequence[str], sample_rate: int, samples: int) -> None:
-    """Decodes all recordings into the array."""
+    """Decodes all recordings into the array, and says once how many were stereo or of another rate."""
     with whole_file(path) as partial:
         header = {"descr": "<i2", "fortran_order": False, "shape": (len(files), samples)}
         np.lib.format.write_array_header_1_0(partial, header)
+        other: list[str] = []  # what had to be converted
         for file in files:
-            partial.write(to_int16(load_waveform(root / file, sample_rate, samples)).tobytes())
+            sound, rate = decode(root / file)
+            if rate != sample_rate or sound.shape[1] > 1:
+                other.append(f"{file} with {sound.shape[1]} x {rate} Hz")
+            partial.write(to_int16(to_mono(sound, rate, sample_rate, samples)).tobytes())
+    if other:
+        rank_zero_warn(
+            f"{root}: {len(other)} of {len(files)} recordings were converted to mono at {sample_rate} Hz, "
+            f"the first of them {other[0]}"
+        )
+
+
+class Recordings(Dataset):
+    """Rows of the waveform cache with their class."""
+
+    def __init__(self, path: Path, rows: Sequence[int], targets: Sequence[int]) -> None:
+        """Opens the data set.
+
+        Args:
+            path: The waveform cache.
+            rows: Rows of the cache in this part.
+            targets: Class index of each of these rows.
+        """
+        self.path, self.rows, self.targets = path, np.asarray(rows), np.asarray(targets)
+        self.waveforms = open_waveforms(path)  # int16 [recordings, S]
+
+    def __len__(self) -> int:
+        """Number of recordings."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | int]:
+        """One recording: `audio` int16 `[S]`, and `target`."""
+        return {
+            "audio": torch.from_numpy(np.array(self.waveforms[self.rows[index]])),
+            "target": int(self.targets[index]),
+        }
+
+    def __reduce__(self) -> tuple[type["Recordings"], tuple[Path, np.ndarray, np.ndarray]]:
+        """Loader processes open the cache again instead of receiving a copy of it."""
+        return Recordings, (self.path, self.rows, self.targets)

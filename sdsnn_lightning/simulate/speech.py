@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from sdsnn_lightning.errors import DataError
 
-VERSION = 1
-"""Raised whenever the sounds change, so that an old set is known as such."""
+VERSION = 2
+"""Raised whenever the set changes, so that an old one is known as such."""
 SAMPLE_RATE = 16000
 SAMPLES = 16000
 SPEAKERS = 12
 TAKES = 4
+NOISE_SECONDS = 20
 STAMP = "simulated.json"
 _HOP, _WINDOW = 80, 320  # 5 and 20 ms: formants glide, and pitch harmonics stay apart
 _FRAMES = SAMPLES // _HOP
@@ -204,10 +205,30 @@ def _resonate(source: NDArray, formants: NDArray) -> NDArray:
     return out[:, half : half + SAMPLES]
 
 
+def background_noise(rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+    """Makes three long noises for `_background_noise_`: white, pink (power falls as 1/f), and the hum of a machine.
+
+    Args:
+        rng: Draws them.
+
+    Returns:
+        `[NOISE_SECONDS * SAMPLE_RATE]` in [-1, 1] at an rms of 0.1, by name.
+    """
+    samples = NOISE_SECONDS * SAMPLE_RATE
+    frequency = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
+    white = np.fft.rfft(rng.normal(0, 1, samples))
+    pink = np.fft.rfft(rng.normal(0, 1, samples)) / np.sqrt(np.maximum(frequency, 20.0))
+    turns = 47 * np.arange(samples) / SAMPLE_RATE + rng.normal(0, 0.003, samples).cumsum()
+    hum = sum(np.sin(2 * np.pi * k * turns + rng.uniform(0, 2 * np.pi)) / k for k in range(1, 12))
+    noises = {"white_noise": np.fft.irfft(white), "pink_noise": np.fft.irfft(pink), "machine_hum": np.asarray(hum)}
+    return {name: np.clip(0.1 * noise / noise.std(), -1, 1).astype(np.float32) for name, noise in noises.items()}
+
+
 def write_simulated_commands(root: str | Path, seed: int = 0) -> Path:
     """Writes the simulated set in the layout of Speech Commands, unless it is there: 12 words x 12 speakers x 4 takes.
 
-    Validation and test hold two speakers each that training does not. The folder appears whole or not at all.
+    Validation and test hold two speakers each that training does not. `_background_noise_` holds three noises. The
+    folder appears whole or not at all.
 
     Args:
         root: Folder of the set.
@@ -229,7 +250,7 @@ def write_simulated_commands(root: str | Path, seed: int = 0) -> Path:
                 _write(root, seed)
     except OSError as error:
         raise DataError(
-            f"{root}: cannot write the simulated set of 18 MB ({error.strerror or error}); "
+            f"{root}: cannot write the simulated set of 20 MB ({error.strerror or error}); "
             "free space there or set data.init_args.simulated_root to another folder"
         ) from error
     return root
@@ -264,6 +285,9 @@ def _write(root: Path, seed: int) -> None:
             for k, (speaker, waveform) in enumerate(zip(voices, waveforms, strict=True)):
                 path = partial / word / f"{speaker.name}_nohash_{k % TAKES}.wav"
                 soundfile.write(str(path), waveform, SAMPLE_RATE, subtype="PCM_16")
+        (partial / "_background_noise_").mkdir()
+        for name, noise in background_noise(np.random.default_rng([seed, 3])).items():
+            soundfile.write(str(partial / "_background_noise_" / f"{name}.wav"), noise, SAMPLE_RATE, subtype="PCM_16")
         for name, chosen in parts.items():
             lines = (f"{w}/{s.name}_nohash_{k}.wav\n" for w in sorted(WORDS) for s in chosen for k in range(TAKES))
             (partial / name).write_text("".join(lines))

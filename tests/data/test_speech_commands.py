@@ -1,43 +1,30 @@
 import pickle
-import time
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from conftest import SHARED
+from speech_set import SPEAKERS, write_speech_set
 
-from sdsnn_lightning.data.speech_commands import SpeechCommands, hash_part, list_words, speaker_of, split_files
-from sdsnn_lightning.data.waveform_cache import build_waveforms, cache_file, open_waveforms
+from sdsnn_lightning.data.speech_commands import SpeechCommands
+from sdsnn_lightning.data.speech_front_end import LogMel
 from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.simulate.speech import WORDS, write_simulated_commands
 
 needs_recordings = pytest.mark.skipif(
     not (SHARED / "speech_commands_en").is_dir(), reason="set SDSNN_SHARED to the folder of the recordings"
 )
-SPEAKERS = (
-    "0ea0e2f4",
-    "026290a7",
-    "00f0204f",
-    "00176480",
-)  # by the official lists: test, validation, training, training
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Two words by four speakers, two takes each, and both list files; the second word is a tone."""
-    root = tmp_path / "set"
-    for number, word in enumerate(("bed", "cat")):
-        (root / word).mkdir(parents=True)
-        for k, speaker in enumerate(SPEAKERS):
-            for take in range(2):
-                rng = np.random.default_rng(100 * number + 10 * k + take)
-                sound = rng.normal(0, 0.1, 12000) + number * np.sin(np.arange(12000)) * 0.5
-                soundfile.write(root / word / f"{speaker}_nohash_{take}.wav", sound, 16000)
-    (root / "_background_noise_").mkdir()
-    for name, speaker in (("validation", SPEAKERS[1]), ("testing", SPEAKERS[0])):
-        lines = [f"{word}/{speaker}_nohash_{take}.wav\n" for word in ("bed", "cat") for take in range(2)]
-        (root / f"{name}_list.txt").write_text("".join(lines))
-    return root
+    return write_speech_set(tmp_path / "set")
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    return str(write_simulated_commands(tmp_path_factory.mktemp("commands") / "simulated"))
 
 
 def module(root, **args):
@@ -45,79 +32,6 @@ def module(root, **args):
     data.prepare_data()
     data.setup("fit")
     return data
-
-
-def test_hash_rule_gives_the_official_parts():
-    # From the published list files of Speech Commands.
-    assert hash_part("bed/0ea0e2f4_nohash_0.wav") == "test"
-    assert hash_part("cat/0ea0e2f4_nohash_7.flac") == "test"
-    assert hash_part("bed/026290a7_nohash_0.wav") == "val"
-    assert hash_part("00176480_nohash_0.wav") == "train"
-    # sha1("a") = 86f7e437...377667b8: the last 27 bits are 0x77667b8 = 125200312, 93.28 % of 2^27 - 1.
-    assert hash_part("a_nohash_0.wav", 93.2, 0.0) == "train"
-    assert hash_part("a_nohash_0.wav", 93.3, 0.0) == "val"
-    assert hash_part("a_nohash_0.wav", 50.0, 43.3) == "test"
-
-
-@needs_recordings
-def test_hash_rule_reproduces_the_real_lists():
-    root = SHARED / "speech_commands_en"
-    parts = split_files(root, list_words(root))
-    assert [len(parts[part]) for part in ("train", "val", "test")] == [1272, 201, 165]
-    wrong = [file for part, files in parts.items() for file in files if hash_part(file) != part]
-    assert wrong == []
-
-
-@needs_recordings
-def test_real_arabic_words_split_by_speaker():
-    root = SHARED / "speech_commands_ar"
-    parts = split_files(root, list_words(root))
-    assert [len(files) for files in parts.values()] == [1728, 576, 576]
-    speakers = [{speaker_of(file) for file in files} for files in parts.values()]
-    assert [len(s) for s in speakers] == [18, 6, 6]
-    assert len(set.union(*speakers)) == 30
-
-
-def test_lists_decide_where_there_are_lists_and_the_hash_where_not(root):
-    by_list = split_files(root, ["bed", "cat"])
-    assert [len(files) for files in by_list.values()] == [8, 4, 4]
-    for name in ("validation", "testing"):
-        (root / f"{name}_list.txt").unlink()
-    assert split_files(root, ["bed", "cat"]) == by_list
-
-
-def test_a_broken_set_is_an_error_that_names_the_file(root):
-    def broken(match):
-        with pytest.raises(DataError, match=match) as error:
-            split_files(root, ["bed", "cat"])
-        assert "\n" not in str(error.value)
-
-    gone = root / "bed" / f"{SPEAKERS[0]}_nohash_1.wav"
-    sound = gone.read_bytes()
-    gone.unlink()
-    broken(f"testing_list.txt names bed/{gone.name}")
-    gone.write_bytes(sound)
-
-    nameless = root / "cat" / "noise.wav"
-    nameless.write_bytes(sound)
-    broken("cat/noise.wav names no speaker")
-    nameless.unlink()
-
-    lists = [root / f"{name}_list.txt" for name in ("validation", "testing")]
-    texts = [path.read_text() for path in lists]
-    lists[0].unlink()
-    broken("validation_list.txt cannot be read")
-    lists[0].write_text(texts[0] + texts[1])
-    broken("both name bed/")
-    lists[0].write_text("")
-    broken("for the val part")
-    lists[0].write_text(texts[0])
-
-    with pytest.raises(DataError, match="dog does not exist"):
-        split_files(root, ["bed", "dog"])
-    (root / "empty").mkdir()
-    with pytest.raises(DataError, match="empty holds no"):
-        split_files(root, ["bed", "empty"])
 
 
 def test_absent_and_wordless_folders(tmp_path):
@@ -147,7 +61,7 @@ def test_samples_are_the_recordings_and_their_words(root):
 
 def test_views_have_their_steps_and_share_the_augmentation(root):
     torch.manual_seed(0)
-    data = module(root, steps=25, teacher_steps=100, n_mels=32)
+    data = module(root, step_ms=40, teacher_step_ms=10, n_mels=32, hop=160)
     assert data.input_shapes == {"audio": (25, 32)}
     sample = {"audio": next(iter(data.train_dataloader()))["audio"]}
     student, teacher = data.views(sample, training=False)
@@ -167,53 +81,95 @@ def test_views_have_their_steps_and_share_the_augmentation(root):
     assert torch.equal(one["audio"], plain.views(sample, training=False)[0]["audio"])
 
 
-def test_too_many_steps_are_refused(root):
-    with pytest.raises(ConfigError, match=r"steps is 101; set it to 1 to 100"):
-        SpeechCommands(root=str(root), steps=101)
-    with pytest.raises(ConfigError, match="teacher_steps"):
-        SpeechCommands(root=str(root), teacher_steps=500)
+def test_a_view_is_one_frame_a_step_unless_hop_is_fixed(root):
+    data = module(root, step_ms=25, teacher_step_ms=10)
+    waveform = torch.stack([data.test_set[i]["audio"] for i in range(4)])
+    student, teacher = data.views({"audio": waveform}, training=False)
+    log_mel = LogMel()
+    assert student["audio"].shape == (4, 40, 40)
+    assert torch.equal(student["audio"], log_mel(waveform, 400))
+    assert torch.equal(teacher["audio"], log_mel(waveform, 160))
+    fixed = module(root, step_ms=25, hop=160).views({"audio": waveform}, training=False)[0]["audio"]
+    assert torch.equal(fixed, log_mel(waveform, 160, 40))
+    assert not torch.equal(fixed, student["audio"])
 
 
-def test_the_cache_is_built_once_and_again_for_other_files(root, tmp_path):
-    files = [file for part in split_files(root, ["bed", "cat"]).values() for file in part]
-    args = (root, files, 16000, 16000, tmp_path / "cache")
-    with pytest.raises(DataError, match="prepare_data"):
-        open_waveforms(cache_file(*args))
-    path = build_waveforms(*args)
-    written = path.stat().st_mtime_ns
-    assert build_waveforms(*args) == path
-    assert path.stat().st_mtime_ns == written
-    waveforms = open_waveforms(path)
-    assert waveforms.shape == (16, 16000)
-    assert waveforms.dtype == np.int16
-    assert build_waveforms(root, files, 8000, 8000, tmp_path / "cache") != path
-
-    time.sleep(0.01)
-    soundfile.write(root / files[0], np.zeros(12000), 16000)
-    renewed = build_waveforms(*args)
-    assert renewed != path
-    assert not open_waveforms(renewed)[0].any()
-    assert np.array_equal(open_waveforms(renewed)[1:], waveforms[1:])
+def test_the_resolution_changes_between_batches(root):
+    data = module(root)
+    sample = {"audio": next(iter(data.train_dataloader()))["audio"]}
+    one, two = data.views(sample, training=True)
+    assert one is two
+    assert one["audio"].shape == (4, 100, 40)
+    data.set_resolution(25.0, 10.0)
+    assert data.input_shapes == {"audio": (40, 40)}
+    student, teacher = data.views(sample, training=True)
+    assert (student["audio"].shape, teacher["audio"].shape) == ((4, 40, 40), (4, 100, 40))
+    with pytest.raises(ConfigError, match="teacher_step_ms"):
+        data.set_resolution(25.0, 0.01)
+    assert (data.step_ms, data.teacher_step_ms) == (25.0, 10.0)
 
 
-def test_a_broken_recording_leaves_no_cache(root, tmp_path):
-    (root / "bed" / f"{SPEAKERS[2]}_nohash_0.wav").write_bytes(b"no sound")
-    with pytest.raises(DataError, match=f"{SPEAKERS[2]}_nohash_0.wav"):
-        module(root, cache_dir=str(tmp_path / "cache"))
-    assert list((tmp_path / "cache").glob("*.npy")) == []
-    assert list((tmp_path / "cache").glob("*partial*")) == []
+@pytest.mark.parametrize(
+    ("args", "match"),
+    [
+        ({"step_ms": 10.03}, r"step_ms is 10.03, 160.48 samples at 16000 Hz"),
+        ({"step_ms": 0}, "whole number of samples"),
+        ({"step_ms": 20, "hop": 400}, "step_ms is 20, 320 samples; set it to 400 to 16000 samples"),
+        ({"teacher_step_ms": 50}, "teacher_step_ms is 50, 800 samples; set it to 1 to 512 samples"),
+        ({"step_ms": 2000, "hop": 160}, "set it to 160 to 16000"),
+        ({"noise_probability": 1.5}, "noise_probability"),
+        ({"front_end": "spikescr", "hop": 80}, "one frame a step"),
+        ({"classes": 11}, "classes is 11; set it to 10, 12, 30, 35"),
+        ({"classes": ["bed", "bed"]}, "no class twice"),
+        ({"classes": ["_silence_"]}, "at least one word"),
+        ({"source": "simulated", "download": True}, "needs no download"),
+        ({"f_max": 14000.0}, "allow_above_nyquist"),
+    ],
+)
+def test_what_cannot_work_is_refused(root, args, match):
+    with pytest.raises(ConfigError, match=match) as error:
+        SpeechCommands(root=str(root), **args)
+    assert "\n" not in str(error.value)
 
 
-def test_a_damaged_cache_is_named(root, tmp_path):
-    data = module(root, cache_dir=str(tmp_path / "cache"))
-    with data.train_set.path.open("r+b") as file:
-        file.truncate(1000)
-    with pytest.raises(DataError, match="delete the file"):
-        data.setup("fit")
+def test_the_teacher_may_see_the_sound_as_it_was_recorded(root):
+    torch.manual_seed(0)
+    data = module(root, augment_teacher=False, teacher_step_ms=5)
+    sample = {"audio": next(iter(data.train_dataloader()))["audio"]}
+    student, teacher = data.views(sample, training=True)
+    clean_student, clean_teacher = data.views(sample, training=False)
+    assert torch.equal(teacher["audio"], clean_teacher["audio"])
+    assert not torch.equal(student["audio"], clean_student["audio"])
+    same = module(root, augment_teacher=False)
+    student, teacher = same.views(sample, training=True)
+    assert not torch.equal(student["audio"], teacher["audio"])
 
 
-def test_a_set_without_its_folder_is_simulated_and_says_so(tmp_path):
-    args = {"root": str(tmp_path / "no"), "simulated_root": str(tmp_path / "simulated")}
+def test_the_front_end_of_spikescr(root):
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="16 of 16 recordings were converted to mono at 8000 Hz"):
+        data = module(root, front_end="spikescr", allow_above_nyquist=True, step_ms=25, teacher_step_ms=10)
+    assert data.sample_rate == 8000
+    assert data.input_shapes == {"audio": (41, 140)}
+    sample = {"audio": next(iter(data.train_dataloader()))["audio"]}
+    assert sample["audio"].shape == (4, 8000)
+    student, teacher = (view["audio"] for view in data.views(sample, training=False))
+    assert (student.shape, teacher.shape) == ((4, 41, 140), (4, 101, 140))
+    assert (teacher[..., 87:] == -100).all()
+
+    data.mask_fill = "zero"
+    masked = [view["audio"] for view in data.views(sample, training=True)]
+    for plain, view in zip((student, teacher), masked, strict=True):
+        changed = view != plain
+        assert (view[changed] == 0).all()  # nothing but masks
+        assert torch.equal(changed[..., 60:].all(1), changed[:1, :, 60:].all(1).expand(4, -1))  # one band for all
+    hidden = [(view == 0).all(2).float().mean(1) for view in masked]
+    assert (hidden[0] - hidden[1]).abs().max() <= 1 / 41 + 1 / 101
+    assert hidden[0].max() > 0
+
+
+def test_a_set_without_its_folder_is_simulated_and_says_so(simulated, tmp_path):
+    args = {"root": str(tmp_path / "no"), "simulated_root": simulated, "cache_dir": str(tmp_path)}
     with pytest.warns(UserWarning, match="SIMULATED"):
         data = SpeechCommands(**args)
     assert data.data_source == "simulated"
@@ -221,6 +177,40 @@ def test_a_set_without_its_folder_is_simulated_and_says_so(tmp_path):
     data.setup("fit")
     assert data.num_classes == 12
     assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (384, 96, 96)
+
+
+def test_background_noise_is_mixed_into_training_only(root):
+    soundfile.write(root / "_background_noise_" / "tone.wav", 0.5 * np.sin(np.arange(40000) * 0.3), 16000)
+    data = module(root, noise_probability=1.0, augment=False)
+    silent = {"audio": torch.zeros(8, 16000, dtype=torch.int16)}
+    assert (data.views(silent, training=False)[0]["audio"].abs() < 0.01).all()
+    noisy = data.views(silent, training=True)[0]["audio"]
+    assert (noisy.mean(1).abs() < 1e-4).all()
+    assert (noisy.abs().amax((1, 2)) > 1).all()
+    assert module(root, noise_probability=0.0).noise is None
+    (root / "_background_noise_" / "tone.wav").unlink()
+    with pytest.raises(DataError, match=r"_background_noise_ holds no \.wav"):
+        module(root, noise_probability=0.5)
+
+
+def test_the_task_of_twelve_classes_on_the_simulated_set(simulated, tmp_path):
+    data = SpeechCommands(source="simulated", simulated_root=simulated, classes=12, cache_dir=str(tmp_path))
+    data.prepare_data()
+    data.setup("fit")
+    words = sorted(WORDS)
+    assert data.class_names == [*words[:10], "_unknown_", "_silence_"]
+    # Ten words by 8, 2 and 2 speakers with 4 takes each; then a tenth of these for either of the other classes.
+    assert [len(part) for part in (data.train_set, data.val_set, data.test_set)] == [384, 96, 96]
+    count = torch.bincount(torch.tensor([data.test_set[i]["target"] for i in range(96)]))
+    assert count.tolist() == [8] * 12
+    silent = [i for i in range(96) if data.val_set[i]["target"] == 11]
+    for i in silent:
+        assert torch.equal(data.val_set[i]["audio"], data.val_set[i]["audio"])
+    assert not torch.equal(data.val_set[silent[0]]["audio"], data.val_set[silent[1]]["audio"])
+    assert not torch.equal(data.train_set[383]["audio"], data.train_set[383]["audio"])
+    batch = next(iter(data.train_dataloader()))
+    assert batch["audio"].shape == (64, 16000)
+    assert batch["audio"].dtype == torch.int16
 
 
 @needs_recordings
@@ -234,5 +224,5 @@ def test_thirty_real_words_through_loader_processes(tmp_path):
     batch = next(iter(data.test_dataloader()))
     assert batch["audio"].shape == (64, 16000)
     audio = data.views(batch, training=False)[0]["audio"]
-    assert audio.shape == (64, 50, 40)
+    assert audio.shape == (64, 100, 40)
     assert audio.isfinite().all()

@@ -24,7 +24,7 @@ def root(tmp_path_factory):
 
 
 def test_a_full_set_with_disjoint_speakers(root):
-    files = {f"{path.parent.name}/{path.name}" for path in root.glob("*/*.wav")}
+    files = {f"{path.parent.name}/{path.name}" for path in root.glob("[!_]*/*.wav")}
     assert len(files) == len(WORDS) * SPEAKERS * TAKES == 576
     val, test = ((root / f"{name}_list.txt").read_text().split() for name in ("validation", "testing"))
     assert len(val) == len(test) == len(WORDS) * 2 * TAKES
@@ -34,6 +34,20 @@ def test_a_full_set_with_disjoint_speakers(root):
     assert len(set.union(*speakers)) == SPEAKERS
     info = soundfile.info(next(root.glob("*/*.wav")))
     assert (info.samplerate, info.channels, info.frames, info.subtype) == (16000, 1, 16000, "PCM_16")
+
+
+def test_background_noises_have_their_colours(root):
+    slopes = {}
+    for path in (root / "_background_noise_").glob("*.wav"):
+        sound, rate = soundfile.read(path)
+        assert (rate, len(sound)) == (16000, 20 * 16000)
+        assert sound.std() == pytest.approx(0.1, rel=0.02)
+        power = np.abs(np.fft.rfft(sound)) ** 2
+        octaves = [power[20 * f : 40 * f].mean() for f in (250, 500, 1000, 2000)]  # from f to 2 f Hz
+        slopes[path.stem] = 10 * np.diff(np.log10(octaves)).mean()
+    assert set(slopes) == {"white_noise", "pink_noise", "machine_hum"}
+    assert slopes["white_noise"] == pytest.approx(0, abs=0.3)
+    assert slopes["pink_noise"] == pytest.approx(-3.01, abs=0.3)
 
 
 def test_the_same_seed_gives_the_same_sound():

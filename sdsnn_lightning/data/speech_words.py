@@ -1,0 +1,193 @@
+"""Which recordings of a Speech Commands folder are in which part, and of which class.
+
+Parts follow the set's list files, or its hash rule without any; both keep a speaker within one part. Classes are words,
+`_unknown_` (any other word) and `_silence_` (background noise). Warden, 2018 (arXiv 1804.03209), sections 6 and 7.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from sdsnn_lightning.errors import ConfigError, DataError
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+LISTS: dict[Part, str] = {"val": "validation_list.txt", "test": "testing_list.txt"}
+BACKGROUND = "_background_noise_"
+UNKNOWN, SILENCE = "_unknown_", "_silence_"
+COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+"""The words of the 10- and the 12-class task."""
+_NEW_IN_V2 = ("backward", "follow", "forward", "learn", "visual")
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_OTHERS = ("bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree", "wow")
+WORDS_V1 = tuple(sorted((*COMMANDS, *_DIGITS, *_OTHERS)))
+WORDS_V2 = tuple(sorted((*WORDS_V1, *_NEW_IN_V2)))
+TASKS: dict[int, tuple[str, ...]] = {10: COMMANDS, 12: (*COMMANDS, UNKNOWN, SILENCE), 30: WORDS_V1, 35: WORDS_V2}
+"""Class names by the number of classes: the task of ten commands, with the two extra classes, all of v1, all of v2."""
+_MAX_PER_CLASS = 2**27 - 1  # the constant of the official rule
+
+
+def hash_part(file: str, val_percent: float = 10.0, test_percent: float = 10.0) -> Part:
+    """Assigns a recording to a part by the official rule of Speech Commands: by a hash of its speaker.
+
+    Warden, 2018 (arXiv 1804.03209), section 6 and `which_set` in the data set's README: SHA-1 of the file name before
+    `_nohash_`, so that a speaker's recordings stay together and adding recordings moves no other one.
+
+    Args:
+        file: `<word>/<speaker>_nohash_<take>.wav`, or the name alone.
+        val_percent: Share of the validation part.
+        test_percent: Share of the test part.
+
+    Returns:
+        `train`, `val` or `test`.
+    """
+    number = int(hashlib.sha1(speaker_of(file).encode()).hexdigest(), 16)
+    percent = number % (_MAX_PER_CLASS + 1) * (100.0 / _MAX_PER_CLASS)
+    if percent < val_percent:
+        return "val"
+    return "test" if percent < val_percent + test_percent else "train"
+
+
+def speaker_of(file: str) -> str:
+    """The speaker in `<word>/<speaker>_nohash_<take>.wav`.
+
+    Raises:
+        DataError: If the name has no `_nohash_`.
+    """
+    speaker, found, _ = file.rsplit("/", 1)[-1].partition("_nohash_")
+    if not found or not speaker:
+        raise DataError(f"{file} names no speaker; rename it to <word>/<speaker>_nohash_<take>.wav or delete it")
+    return speaker
+
+
+def list_words(root: Path) -> list[str]:
+    """The word folders of a set, sorted; hidden folders and those of no word (`_background_noise_`) are left out."""
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] not in "._")
+
+
+def name_classes(classes: int | Sequence[str] | None, words: Sequence[str], simulated: bool) -> list[str]:
+    """The class names of a task, in index order.
+
+    Args:
+        classes: Number of classes of an official task (10, 12, 30 or 35), or names of words, `_unknown_` and
+            `_silence_`, or None for all words.
+        words: The words of the set.
+        simulated: Whether the set is the simulated one, whose words are others: its first ten then stand for the ten
+            commands, and all of them for the 30 and 35 words.
+
+    Returns:
+        Class names.
+
+    Raises:
+        ConfigError: If there is no task of so many classes, a class is named twice, or there is no word among them.
+    """
+    if isinstance(classes, int) and classes not in TASKS:
+        raise ConfigError(f"data.init_args.classes is {classes}; set it to 10, 12, 30, 35 or a list of words")
+    if classes is None or (simulated and classes in (30, 35)):
+        return list(words)
+    if isinstance(classes, int):
+        names = [*words[:10], *TASKS[classes][10:]] if simulated else list(TASKS[classes])
+    else:
+        names = list(classes)
+    if len(set(names)) < len(names) or not set(names) - {UNKNOWN, SILENCE}:
+        raise ConfigError(f"data.init_args.classes is {names}; name at least one word, and no class twice")
+    return names
+
+
+def split_files(root: Path, words: Sequence[str]) -> dict[Part, list[str]]:
+    """Finds all recordings of some words and splits them by the set's list files, or by the official hash without any.
+
+    Args:
+        root: Holds `<word>/<speaker>_nohash_<take>.wav` (or `.flac`), and perhaps both official list files.
+        words: Names of the word folders.
+
+    Returns:
+        Paths below `root` in the training, validation and test part, sorted.
+
+    Raises:
+        DataError: If a word or a listed recording is missing, a name has no speaker, only one list is there, a
+            recording stands in both, or a part is empty.
+    """
+    files = []
+    for word in words:
+        if not (root / word).is_dir():
+            raise DataError(f"{root / word} does not exist; restore the folder or change data.init_args.classes")
+        found = sorted(name for name in os.listdir(root / word) if name.endswith((".wav", ".flac")))
+        if not found:
+            raise DataError(f"{root / word} holds no .wav or .flac file; restore the folder")
+        files += [f"{word}/{name}" for name in found]
+    for file in files:
+        speaker_of(file)
+
+    parts: dict[Part, list[str]] = {part: [] for part in PARTS}
+    if any((root / name).exists() for name in LISTS.values()):
+        listed = {part: _read_list(root / name, words, set(files)) for part, name in LISTS.items()}
+        both = sorted(listed["val"] & listed["test"])
+        if both:
+            raise DataError(f"{root / LISTS['test']} and {LISTS['val']} both name {both[0]}; restore both files")
+        for file in files:
+            parts["val" if file in listed["val"] else "test" if file in listed["test"] else "train"].append(file)
+    else:
+        for file in files:
+            parts[hash_part(file)].append(file)
+    for part, chosen in parts.items():
+        if not chosen:
+            raise DataError(f"{root}: no recording is left for the {part} part; restore the set or its list files")
+    return parts
+
+
+def _read_list(path: Path, words: Sequence[str], files: set[str]) -> set[str]:
+    """Reads one official list file, as far as it is about these words, and checks that its recordings are there."""
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); restore it, or delete {' and '.join(LISTS.values())} to split by hash"
+        ) from None
+    named = {line for line in lines if line.partition("/")[0] in words}
+    missing = sorted(named - files)
+    if missing:
+        raise DataError(f"{path} names {missing[0]}, which is missing ({len(missing)} in all); restore the recordings")
+    return named
+
+
+def average_class(recordings: int, words: int) -> int:
+    """Recordings of an average word, rounded up: the size of `_unknown_` and of `_silence_` in a part."""
+    return math.ceil(recordings / words)
+
+
+def choose_files(root: Path, class_names: Sequence[str], seed: int = 0) -> dict[Part, list[tuple[str, int]]]:
+    """The recordings of every part with their class index; `_silence_` has no recordings and is left out.
+
+    `_unknown_` holds as many recordings of other words as an average word has, which for ten commands is the 10 % of
+    the official training code. They are chosen once, as there, and not anew every epoch: those with the smallest
+    hash of seed and name, so that every machine chooses the same and a missing recording moves no other.
+
+    Args:
+        root: Folder of the set.
+        class_names: Words and perhaps `_unknown_`, in index order.
+        seed: Chooses the recordings of other words.
+
+    Returns:
+        `(path below root, class index)` by part.
+
+    Raises:
+        DataError: If the set is incomplete (see `split_files`), or has no other word.
+    """
+    known = [name for name in class_names if name not in (UNKNOWN, SILENCE)]
+    indices = {name: index for index, name in enumerate(class_names)}
+    parts = split_files(root, known)
+    chosen = {part: [(file, indices[file.partition("/")[0]]) for file in files] for part, files in parts.items()}
+    if UNKNOWN in indices:
+        others = sorted(set(list_words(root)) - set(known))
+        if not others:
+            raise DataError(f"{root} holds no other word for {UNKNOWN}; take it out of data.init_args.classes")
+        for part, files in split_files(root, others).items():
+            files.sort(key=lambda file: hashlib.sha1(f"{seed}:{file}".encode()).hexdigest())
+            few = sorted(files[: average_class(len(parts[part]), len(known))])
+            chosen[part] += [(file, indices[UNKNOWN]) for file in few]
+    return chosen

@@ -1,0 +1,148 @@
+import pytest
+from conftest import SHARED
+from speech_set import SPEAKERS, write_speech_set
+
+from sdsnn_lightning.data.speech_words import (
+    TASKS,
+    WORDS_V1,
+    WORDS_V2,
+    choose_files,
+    hash_part,
+    list_words,
+    name_classes,
+    speaker_of,
+    split_files,
+)
+from sdsnn_lightning.errors import ConfigError, DataError
+
+needs_recordings = pytest.mark.skipif(
+    not (SHARED / "speech_commands_en").is_dir(), reason="set SDSNN_SHARED to the folder of the recordings"
+)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_speech_set(tmp_path / "set")
+
+
+def test_hash_rule_gives_the_official_parts():
+    # From the published list files of Speech Commands.
+    assert hash_part("bed/0ea0e2f4_nohash_0.wav") == "test"
+    assert hash_part("cat/0ea0e2f4_nohash_7.flac") == "test"
+    assert hash_part("bed/026290a7_nohash_0.wav") == "val"
+    assert hash_part("00176480_nohash_0.wav") == "train"
+    # sha1("a") = 86f7e437...377667b8: the last 27 bits are 0x77667b8 = 125200312, 93.28 % of 2^27 - 1.
+    assert hash_part("a_nohash_0.wav", 93.2, 0.0) == "train"
+    assert hash_part("a_nohash_0.wav", 93.3, 0.0) == "val"
+    assert hash_part("a_nohash_0.wav", 50.0, 43.3) == "test"
+
+
+@needs_recordings
+def test_hash_rule_reproduces_the_real_lists():
+    root = SHARED / "speech_commands_en"
+    parts = split_files(root, list_words(root))
+    assert [len(parts[part]) for part in ("train", "val", "test")] == [1272, 201, 165]
+    wrong = [file for part, files in parts.items() for file in files if hash_part(file) != part]
+    assert wrong == []
+
+
+@needs_recordings
+def test_real_arabic_words_split_by_speaker():
+    root = SHARED / "speech_commands_ar"
+    parts = split_files(root, list_words(root))
+    assert [len(files) for files in parts.values()] == [1728, 576, 576]
+    speakers = [{speaker_of(file) for file in files} for files in parts.values()]
+    assert [len(s) for s in speakers] == [18, 6, 6]
+    assert len(set.union(*speakers)) == 30
+
+
+def test_lists_decide_where_there_are_lists_and_the_hash_where_not(root):
+    by_list = split_files(root, ["bed", "cat"])
+    assert [len(files) for files in by_list.values()] == [8, 4, 4]
+    for name in ("validation", "testing"):
+        (root / f"{name}_list.txt").unlink()
+    assert split_files(root, ["bed", "cat"]) == by_list
+
+
+def test_a_broken_set_is_an_error_that_names_the_file(root):
+    def broken(match):
+        with pytest.raises(DataError, match=match) as error:
+            split_files(root, ["bed", "cat"])
+        assert "\n" not in str(error.value)
+
+    gone = root / "bed" / f"{SPEAKERS[0]}_nohash_1.wav"
+    sound = gone.read_bytes()
+    gone.unlink()
+    broken(f"testing_list.txt names bed/{gone.name}")
+    gone.write_bytes(sound)
+
+    nameless = root / "cat" / "noise.wav"
+    nameless.write_bytes(sound)
+    broken("cat/noise.wav names no speaker")
+    nameless.unlink()
+
+    lists = [root / f"{name}_list.txt" for name in ("validation", "testing")]
+    texts = [path.read_text() for path in lists]
+    lists[0].unlink()
+    broken("validation_list.txt cannot be read")
+    lists[0].write_text(texts[0] + texts[1])
+    broken("both name bed/")
+    lists[0].write_text("")
+    broken("for the val part")
+    lists[0].write_text(texts[0])
+
+    with pytest.raises(DataError, match="dog does not exist"):
+        split_files(root, ["bed", "dog"])
+    (root / "empty").mkdir()
+    with pytest.raises(DataError, match="empty holds no"):
+        split_files(root, ["bed", "empty"])
+
+
+def test_the_tasks_have_their_classes(tmp_path):
+    assert [len(TASKS[k]) for k in (10, 12, 30, 35)] == [10, 12, 30, 35]
+    assert TASKS[12][-3:] == ("go", "_unknown_", "_silence_")
+    assert set(WORDS_V2) - set(WORDS_V1) == {"backward", "follow", "forward", "learn", "visual"}
+    assert list(WORDS_V2) == sorted(WORDS_V2)
+    words = [f"w{k:02d}" for k in range(12)]
+    assert name_classes(None, words, False) == words
+    assert name_classes(12, words, True) == [*words[:10], "_unknown_", "_silence_"]
+    assert name_classes(35, words, True) == words
+    assert name_classes(35, words, False) == list(WORDS_V2)
+    assert name_classes(["b", "_unknown_", "a"], words, False) == ["b", "_unknown_", "a"]
+    for name in ("up", ".hidden", "_background_noise_", "_silence_", "down"):
+        (tmp_path / name).mkdir()
+    assert list_words(tmp_path) == ["down", "up"]
+    for wrong in (11, [], ["_unknown_"], ["up", "up"]):
+        with pytest.raises(ConfigError, match=r"classes"):
+            name_classes(wrong, words, False)
+
+
+def test_unknown_is_an_average_class_of_other_words_chosen_by_the_seed(tmp_path):
+    for word in ("one", "two", "red", "blue", "green"):
+        (tmp_path / word).mkdir()
+        for part, number in (("a", 6), ("b", 3), ("c", 2)):
+            for take in range(number):
+                (tmp_path / word / f"{part}_nohash_{take}.wav").touch()
+    words = ("one", "two", "red", "blue", "green")
+    for name, speaker, number in (("validation", "b", 3), ("testing", "c", 2)):
+        lines = [f"{word}/{speaker}_nohash_{k}.wav" for word in words for k in range(number)]
+        (tmp_path / f"{name}_list.txt").write_text("\n".join(lines))
+    names = ["_unknown_", "one", "two", "_silence_"]
+    parts = choose_files(tmp_path, names, seed=0)
+    counts = {p: [sum(t == k for _, t in files) for k in range(4)] for p, files in parts.items()}
+    assert counts == {"train": [6, 6, 6, 0], "val": [3, 3, 3, 0], "test": [2, 2, 2, 0]}
+    unknown = {file for files in parts.values() for file, target in files if target == 0}
+    assert {file.partition("/")[0] for file in unknown} <= {"red", "blue", "green"}
+    assert choose_files(tmp_path, names, seed=0) == parts
+    assert choose_files(tmp_path, names, seed=1) != parts
+    with pytest.raises(DataError, match="no other word for _unknown_"):
+        choose_files(tmp_path, [*words, "_unknown_"])
+
+
+@needs_recordings
+def test_the_official_task_on_real_recordings():
+    root = SHARED / "speech_commands_en"
+    parts = choose_files(root, TASKS[12])
+    for files in parts.values():
+        known = sum(target < 10 for _, target in files)
+        assert sum(target == 10 for _, target in files) == -(-known // 10)
