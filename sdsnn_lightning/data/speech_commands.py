@@ -192,6 +192,7 @@ class SpeechCommands(DataModule):
             write_simulated_commands(self.root)
         parts = choose_files(self.root, self.class_names, self.class_seed)
         files = [file for part in parts.values() for file, _ in part]
+        self._read_noise()  # what is missing should be said before minutes of decoding
         build_waveforms(self.root, files, self.sample_rate, self.samples, self.cache_dir)
 
     def setup(self, stage: str) -> None:
@@ -206,14 +207,18 @@ class SpeechCommands(DataModule):
         parts = choose_files(self.root, self.class_names, self.class_seed)
         files = [file for part in parts.values() for file, _ in part]
         path = cache_file(self.root, files, self.sample_rate, self.samples, self.cache_dir)
-        if self.noise_probability or SILENCE in self.class_names:
-            self.noise = load_background(self.root, self.sample_rate, self.samples)
+        self._read_noise()
         start = 0
         for number, part in enumerate(PARTS):
             targets = [target for _, target in parts[part]]
             recordings = Recordings(path, range(start, start + len(targets)), targets)
             setattr(self, f"{part}_set", self._with_silence(recordings, None if part == "train" else number))
             start += len(targets)
+
+    def _read_noise(self) -> None:
+        """Reads the background noise where something needs it."""
+        if self.noise is None and (self.noise_probability or SILENCE in self.class_names):
+            self.noise = load_background(self.root, self.sample_rate, self.samples)
 
     def _with_silence(self, recordings: Recordings, number: int | None) -> Dataset:
         """Adds the class `_silence_` to a part, if there is one: fixed by the part's number, or drawn anew if None."""

@@ -91,7 +91,8 @@ class LogMel(nn.Module):
             )
         filters = _mel_filters(rate, self.n_fft, self.n_mels, f_min, f_max, htk=style == "spikescr")
         empty = int((filters == 0).all(1).sum())
-        if empty and not allow_above_nyquist:
+        known = style == "spikescr" and n_mels is None and n_fft is None  # as said above
+        if empty and not known and not allow_above_nyquist:
             rank_zero_warn(
                 f"{empty} of {self.n_mels} mel filters are narrower than a bin of the spectrum and stay empty; "
                 "lower n_mels or raise n_fft to have none"

@@ -190,7 +190,8 @@ def test_background_noise_is_mixed_into_training_only(root):
     assert module(root, noise_probability=0.0).noise is None
     (root / "_background_noise_" / "tone.wav").unlink()
     with pytest.raises(DataError, match=r"_background_noise_ holds no \.wav"):
-        module(root, noise_probability=0.5)
+        module(root, noise_probability=0.5, cache_dir=str(root / "other"))
+    assert not (root / "other").exists()  # said before anything is decoded
 
 
 def test_the_task_of_twelve_classes_on_the_simulated_set(simulated, tmp_path):
