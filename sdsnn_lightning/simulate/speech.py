@@ -88,6 +88,32 @@ WORDS = {
 }
 """Phones by word: two syllables each, so that no single moment tells all words apart."""
 
+ENGLISH_DIGITS = {
+    "zero": "ziro",
+    "one": "wan",
+    "two": ".tu",
+    "three": "fri",
+    "four": "for",
+    "five": "faif",
+    "six": "si.ks",
+    "seven": "sefen",
+    "eight": "ei.t",
+    "nine": "nain",
+}
+GERMAN_DIGITS = {
+    "null": "nul",
+    "eins": "ains",
+    "zwei": ".tswai",
+    "drei": ".trai",
+    "vier": "fia",
+    "fuenf": "fyumf",
+    "sechs": "ze.ks",
+    "sieben": "zimen",
+    "acht": "ak.t",
+    "neun": "noin",
+}
+"""Digits as far as `PHONES` can say them, named as in the Spiking Heidelberg Digits; not used by this module."""
+
 
 @dataclass(frozen=True)
 class Speaker:

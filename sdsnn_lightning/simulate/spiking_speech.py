@@ -1,0 +1,158 @@
+"""Embedded stand-ins of the Heidelberg spiking data sets: synthetic voices through the simulated cochlea.
+
+Made by `speech.py` (a formant synthesiser) and `cochlea.py`, in the layout, split and naming of the real sets (Cramer
+et al., 2020, arXiv 1910.07407), but far smaller, so that one core makes either in less than 20 seconds:
+
+* `shd`: the ten digits in two languages, 20 classes, 12 speakers, 3 takes: 720 recordings (10,420 in SHD). As there,
+  the test set is all of speakers 4 and 5 and 5 % of what the others said; there is no validation file.
+* `ssc`: the twelve made-up words of the simulated Speech Commands, 12 speakers, 3 takes: 432 recordings of one second
+  (105,829 of 35 words in SSC). No speaker is in two of the three files.
+
+A result on them says how methods compare, no more.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.simulate.cochlea import spike_trains
+from sdsnn_lightning.simulate.speech import (
+    ENGLISH_DIGITS,
+    GERMAN_DIGITS,
+    SAMPLE_RATE,
+    STAMP,
+    WORDS,
+    draw_speakers,
+    synthesise,
+)
+
+VERSION = 1
+"""Raised whenever the spikes change, so that an old set is known as such."""
+SPEAKERS = 12
+TAKES = 3
+DIGIT_PACE = 0.8
+"""Digits that are read out one by one are spoken slowly."""
+SHD_TEST_SPEAKERS = (4, 5)
+SHD_TEST_SHARE = 0.05  # of the recordings of the other speakers
+SSC_SPEAKERS = {"valid": (0, 1), "test": (2, 3)}
+_FRAME = 160  # 10 ms
+_MARGIN = 2  # frames kept before and after a word
+
+
+def write_simulated_spikes(root: str | Path, prefix: str, seed: int = 0) -> None:
+    """Writes a stand-in of SHD or SSC, unless it is there. The folder appears whole or not at all.
+
+    Args:
+        root: Folder of the set; `<prefix>_train.h5` and `<prefix>_test.h5` lie in it, and `ssc_valid.h5`.
+        prefix: `ssc` for words; any other, usually `shd`, for digits in two languages.
+        seed: Draws speakers and takes; the same seed gives the same spikes.
+
+    Raises:
+        DataError: If the folder exists and is not this set, or cannot be written.
+    """
+    root = Path(root)
+    stamp = {"version": VERSION, "prefix": prefix, "seed": seed}
+    if _is_ours(root, stamp):
+        return
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.with_name(f".{root.name}.lock")):
+            if not _is_ours(root, stamp):  # another process may have written it while this one waited
+                _write(root, stamp)
+    except OSError as error:
+        raise DataError(
+            f"{root}: cannot write the simulated set of 25 MB ({error.strerror or error}); "
+            "free space there or set data.init_args.simulated_root to another folder"
+        ) from error
+
+
+def _is_ours(root: Path, stamp: dict[str, object]) -> bool:
+    """Whether the set is there; anything else in its place is an error."""
+    if not root.exists():
+        return False
+    try:
+        found = json.loads((root / STAMP).read_text())
+    except (OSError, ValueError):
+        found = None
+    if found != stamp:
+        raise DataError(f"{root} is not the simulated set of this version; delete it or change simulated_root")
+    return True
+
+
+def _write(root: Path, stamp: dict[str, object]) -> None:
+    """Writes aside, then renames."""
+    # The data package imports the data modules, which import this module.
+    from sdsnn_lightning.data.spike_files import SpikeSample, write_spike_file
+
+    prefix, seed = str(stamp["prefix"]), int(str(stamp["seed"]))
+    words = WORDS if prefix == "ssc" else {**ENGLISH_DIGITS, **GERMAN_DIGITS}
+    names = sorted(words) if prefix == "ssc" else list(words)  # by the alphabet in SSC, by value in SHD
+    samples: dict[str, list[SpikeSample]] = {"train": [], "valid": [], "test": []}
+    rng = np.random.default_rng([seed, 3])
+    for label, speaker, times, units in _listen(words, names, prefix != "ssc", seed):
+        if prefix == "ssc":
+            part = next((part for part, chosen in SSC_SPEAKERS.items() if speaker in chosen), "train")
+        else:
+            part = "test" if speaker in SHD_TEST_SPEAKERS or rng.random() < SHD_TEST_SHARE else "train"
+        samples[part].append(SpikeSample(times, units, label, speaker, names[label]))
+    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    try:
+        partial.chmod(0o755)
+        for part, chosen in samples.items():
+            if chosen:
+                order = rng.permutation(len(chosen))  # recordings of one word do not stand together in the real files
+                write_spike_file(partial / f"{prefix}_{part}.h5", (chosen[k] for k in order), names)
+        (partial / STAMP).write_text(json.dumps(stamp))
+        os.replace(partial, root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _listen(
+    words: dict[str, str], names: Sequence[str], cut: bool, seed: int
+) -> Iterator[tuple[int, int, NDArray[np.float32], NDArray[np.int16]]]:
+    """Says every word and hears it: label, speaker, times and units of every recording, in a fixed order."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    pace = DIGIT_PACE if cut else 1.0
+    voices = [replace(voice, rate=voice.rate * pace) for voice in draw_speakers(SPEAKERS, seed) for _ in range(TAKES)]
+    console = Console(stderr=True)
+    with ThreadPoolExecutor() as pool, Progress(
+        console=console, transient=True, disable=not console.is_terminal
+    ) as progress:  # fmt: skip
+        for label, name in enumerate(progress.track(names, description="Simulating spoken words, once")):
+            sounds = synthesise(words[name], voices, np.random.default_rng([seed, 2, label]))
+            pieces = [cut_silence(sound) for sound in sounds] if cut else list(sounds)
+            heard = pool.map(lambda sound: spike_trains(sound, SAMPLE_RATE), pieces)
+            for number, (times, units) in enumerate(heard):
+                if len(times):
+                    yield label, number // TAKES, times, units
+
+
+def cut_silence(sound: NDArray) -> NDArray:
+    """Cuts a word out of its recording, as the recordings of SHD are cut.
+
+    Args:
+        sound: `[S]`, at 16 kHz, of one word in steady noise.
+
+    Returns:
+        The part from the first to the last 10 ms frame that is less than 35 dB below the loudest and 6 dB above the
+        quietest, and 20 ms on either side.
+    """
+    frames = len(sound) // _FRAME
+    power = np.square(sound[: frames * _FRAME]).reshape(frames, _FRAME).mean(1)
+    loud = np.flatnonzero(power >= max(power.max() * 10**-3.5, power.min() * 10**0.6))
+    if not len(loud):
+        return sound
+    return sound[max(loud[0] - _MARGIN, 0) * _FRAME : (loud[-1] + 1 + _MARGIN) * _FRAME]
