@@ -4,5 +4,6 @@ from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.data.eye_video import EyeVideo
 from sdsnn_lightning.data.single_eye import SingleEye
 from sdsnn_lightning.data.speech_commands import SpeechCommands
+from sdsnn_lightning.data.spiking_speech import SpikingHeidelberg, SpikingSpeechCommands
 
-__all__ = ["DataModule", "EyeVideo", "SingleEye", "SpeechCommands"]
+__all__ = ["DataModule", "EyeVideo", "SingleEye", "SpeechCommands", "SpikingHeidelberg", "SpikingSpeechCommands"]
