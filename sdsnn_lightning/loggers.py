@@ -121,14 +121,18 @@ class RunLogger(WandbLogger):
 
 
 def note_config(trainer: Trainer, config: dict[str, Any]) -> None:
-    """Puts the whole configuration and the data source into `wandb.config` and the tags.
+    """Puts the whole configuration, the data source and what picks the checkpoint into `wandb.config` and the tags.
 
     Args:
         trainer: Its loggers are searched for W&B.
         config: The resolved configuration of the run.
     """
-    source = getattr(trainer.datamodule, "data_source", None)  # type: ignore[attr-defined]
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    facts = {"data_source": getattr(data, "data_source", None)}
+    if getattr(data, "protocol", None):
+        facts["protocol"] = data.protocol
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.config.update({**config, "data_source": source}, allow_val_change=True)
-            logger.experiment.tags = (*(logger.experiment.tags or ()), f"data_source: {source}")
+            logger.experiment.config.update({**config, **facts}, allow_val_change=True)
+            tags = (f"{name}: {fact}" for name, fact in facts.items())
+            logger.experiment.tags = (*(logger.experiment.tags or ()), *tags)

@@ -69,6 +69,12 @@ def cell(column: str, values: list[float | None]) -> str:
     return f"{text} ± {stdev(known):.{digits}f}" if len(known) > 1 and column != "train s" else text
 
 
+def source(result: dict[str, Any]) -> str:
+    """The data of a run; also says so where the test set has picked the checkpoint."""
+    picked = ", picked on test" if result.get("protocol") == "test" else ""
+    return f"{result['data']} ({result['data_source']}{picked})"
+
+
 def rows(results: list[dict[str, Any]]) -> list[list[str]]:
     """One row an experiment: name, seeds, data source and the cells of `COLUMNS`."""
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -77,7 +83,7 @@ def rows(results: list[dict[str, Any]]) -> list[list[str]]:
     table = []
     for name, group in groups.items():
         of_run = [figures(result) for result in group]
-        sources = "/".join(sorted({f"{result['data']} ({result['data_source']})" for result in group}))
+        sources = "/".join(sorted({source(result) for result in group}))
         cells = [cell(column, [values[column] for values in of_run]) for column in COLUMNS]
         table.append([name, str(len(group)), sources, *cells])
     return table
