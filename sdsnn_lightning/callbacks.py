@@ -6,12 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
-from sdsnn_lightning.classifier import network_inputs
-from sdsnn_lightning.metrics.energy import measure_energy
+from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.metrics.energy import EnergyScore
 from sdsnn_lightning.metrics.spikes import FiringRates
 from sdsnn_lightning.types import Batch
 
@@ -53,6 +51,8 @@ class RunRecord(Callback):
         if trainer.is_global_zero and folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             source = {"data": type(data).__name__, "data_source": getattr(data, "data_source", None)}
+            if getattr(data, "protocol", None):
+                source["protocol"] = data.protocol  # what picks the checkpoint
             update_json(Path(folder) / "results.json", **source, **entries)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -132,38 +132,54 @@ class SpikeActivity(Callback):
 class EnergyMeter(Callback):
     """Measures operations and energy in every test: `test/energy/<rule>_nJ`, counts, and the layers in `energy.txt`.
 
-    Measured on samples spread evenly over the test set, because a loader serves the clips of one person together and
-    people differ in how much they make the network fire.
+    Counted in the passes of the test itself, on all of its samples.
     """
 
-    def __init__(self, folder: Path, samples: int = 64) -> None:
+    def __init__(self, folder: Path, batches: int | None = None) -> None:
         """Creates the callback.
 
         Args:
             folder: The run folder.
-            samples: How many samples to measure on, about; figures are per sample.
+            batches: How many batches to count, spread evenly over the test; None counts all.
+
+        Raises:
+            ConfigError: If `batches` is less than one.
         """
         super().__init__()
-        self.folder, self.samples = folder, samples
-        self.kept: list[tuple[Tensor, ...]] = []
+        if batches is not None and batches < 1:
+            raise ConfigError(
+                f"EnergyMeter.batches is {batches}; set it to at least 1, or leave it out for all batches"
+            )
+        self.folder, self.batches = folder, batches
+        self.score: EnergyScore | None = None
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes the counter."""
+        self.score = EnergyScore(pl_module.network).to(pl_module.device)  # type: ignore[arg-type]
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Keeps a few samples of every batch."""
-        module: Any = pl_module
-        a_batch = -(-self.samples // max(1, int(trainer.num_test_batches[0])))
-        rows = torch.linspace(0, len(batch.target) - 1, min(a_batch, len(batch.target)), device=batch.target.device)
-        inputs = network_inputs(module.network, getattr(batch, module.view))
-        self.kept.append(tuple(x[:, rows.round().long()] for x in inputs))
+        """Counts this batch, if it is its turn."""
+        total = int(trainer.num_test_batches[dataloader_idx])
+        wanted = total if self.batches is None else min(self.batches, total)
+        # A loader serves the clips of one person together and people differ: every n-th batch, not the first ones.
+        if self.score is not None and (batch_idx * wanted) % total < wanted:
+            self.score.attach()
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Stops counting until the next batch."""
+        if self.score is not None:
+            self.score.detach()
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures and logs the totals."""
-        module: Any = pl_module
-        inputs = tuple(torch.cat(parts, dim=1) for parts in zip(*self.kept, strict=True))
-        self.kept = []
-        with torch.no_grad():
-            report = measure_energy(module.network, inputs)
+        """Sums up over all processes, logs the totals and writes the layers."""
+        if self.score is None:
+            return
+        report, self.score = self.score.compute(), None
         for name, value in report.totals.items():
             if name.startswith("energy_"):
                 rule = name.removeprefix("energy_").removesuffix("_J")
@@ -172,4 +188,11 @@ class EnergyMeter(Callback):
                 pl_module.log(f"test/operations/{name}", float(value), rank_zero_only=True)
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "energy.txt").write_text(report.table() + "\n")
+            partial = self.folder / "energy.partial"
+            partial.write_text(report.table() + "\n", encoding="utf-8")
+            os.replace(partial, self.folder / "energy.txt")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves no hook behind."""
+        if self.score is not None:
+            self.score.detach()

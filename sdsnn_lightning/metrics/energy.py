@@ -1,97 +1,39 @@
-"""Operations and energy of a network on real inputs, from every convolution and matrix product it really runs.
+"""Energy of a network on real inputs, by four rules, each a pure function of one layer's operations.
 
-One mechanism sees all of them: a `TorchDispatchMode` watches the few ATen operations that multiply. It counts
-functional calls with borrowed weights (SEEN's event path) as well as modules, and names each by the module that runs
-and the module that owns the weight.
+| rule | charges |
+| --- | --- |
+| `paper` | the usual form of SNN papers: accumulates that spikes cause, multiply-accumulates of analogue layers |
+| `syops` | what syops-counter 0.0.5 (Chen et al. 2023) charges |
+| `lemaire` | arithmetic, memory and addressing after Lemaire et al. 2022, see `memory_energy` |
+| `dense` | the same layers without spikes: every multiply-accumulate |
 
-Conventions, as in the papers that publish such figures:
-
-* dense MACs count border positions of a padded convolution like any other, and neither biases nor normalisation
-  (folded into the convolution before it);
-* an input of integers is a count of spikes and costs that many accumulates; any other input is analogue, and its
-  layer costs multiply-accumulates;
-* 45 nm figures of Horowitz (ISSCC 2014): 4.6 pJ a 32-bit multiply-accumulate, 0.9 pJ an accumulate.
-
-These are estimates of arithmetic only. Memory traffic, which dominates on hardware, is not in them.
+`paper`, `syops` and `dense` estimate arithmetic only. Memory traffic, which dominates on hardware, is in `lemaire`
+alone.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from math import prod
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
-import snntorch
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
+from torchmetrics import Metric
 
-from sdsnn_lightning.metrics.spikes import layer_spikes
+from sdsnn_lightning.metrics.activity import classify
+from sdsnn_lightning.metrics.layers import FIELDS, Key, Layer, LayerOperations, merge
+from sdsnn_lightning.metrics.memory_energy import lemaire_energy
+from sdsnn_lightning.metrics.operations import OperationCounter
+
+__all__ = ["E_AC", "E_MAC", "RULES", "EnergyReport", "EnergyScore", "classify", "measure_energy"]
 
 E_MAC = 4.6e-12
-"""Energy of a 32-bit floating-point multiply-accumulate at 45 nm, joules (Horowitz 2014)."""
+"""Energy of a 32-bit floating-point multiply-accumulate at 45 nm, joules (Horowitz, ISSCC 2014)."""
 E_AC = 0.9e-12
-"""Energy of a 32-bit floating-point accumulate at 45 nm, joules (Horowitz 2014)."""
-
-Kind = Literal["silent", "binary", "integer", "analogue"]
-KINDS: tuple[Kind, ...] = ("silent", "binary", "integer", "analogue")
-
-aten = torch.ops.aten
+"""Energy of a 32-bit floating-point accumulate at 45 nm, joules (Horowitz, ISSCC 2014)."""
 
 
-@dataclass
-class EnergyRow:
-    """One layer: what runs, on what input, and how much. Counts are sums over all time steps, per sample.
-
-    Attributes:
-        layer: Dotted name of the layer; `a > b` where module `a` runs with the weights of module `b`.
-        op: `conv`, `linear`, `matmul` (both operands are activations) or `neuron`.
-        macs: Dense multiply-accumulates.
-        synops: Accumulates that spikes cause, `macs` times the mean of |input|; 0 where the input is analogue.
-        rate: Share of the input that is not zero (of a neuron: firing rate).
-        events: Sum of |input|: the number of spikes that arrive (of a neuron: that leave).
-        elements: Elements of the input.
-        kind: What the input holds: nothing but zeros, 0 and 1, integers, or real values.
-    """
-
-    layer: str
-    op: str
-    macs: float = 0.0
-    synops: float = 0.0
-    rate: float = 0.0
-    events: float = 0.0
-    elements: float = 0.0
-    kind: Kind = "silent"
-
-    def add(self, macs: int, values: Tensor) -> None:
-        """Adds one call of the operation; the row then holds sums over calls.
-
-        Args:
-            macs: Dense multiply-accumulates of the call.
-            values: Its input.
-        """
-        size, events = values.numel(), values.abs().sum(dtype=torch.float64).item()
-        kind = classify(values)
-        self.rate = (self.rate * self.elements + int(values.count_nonzero())) / (self.elements + size)
-        self.kind = max(self.kind, kind, key=KINDS.index)
-        # Summed call by call, since calls of one layer may differ in size. Spikes that turn out to share a layer with
-        # analogue calls are dropped in `measure_energy`.
-        self.synops += macs * events / size
-        self.macs, self.events = self.macs + macs, self.events + events
-        self.elements += size
-
-
-def classify(values: Tensor) -> Kind:
-    """Says whether a tensor of any shape is all zero, holds only 0 and 1, integers (of either sign), or real values."""
-    if not torch.equal(values, values.round()):
-        return "analogue"
-    low, high = values.aminmax()
-    if low >= 0 and high <= 1:
-        return "binary" if high else "silent"
-    return "integer"
-
-
-def paper_energy(row: EnergyRow) -> float:
+def paper_energy(row: LayerOperations) -> float:
     """Rule `paper`: accumulates for spiking inputs, dense MACs for analogue ones; neurons are free. Joules per sample.
 
     `E = E_MAC * MACs` of analogue layers `+ E_AC * sum(rate * MACs)` of the others, the usual form of SNN papers. An
@@ -102,186 +44,170 @@ def paper_energy(row: EnergyRow) -> float:
     return row.macs * E_MAC if row.kind == "analogue" else row.synops * E_AC
 
 
-def stock_energy(row: EnergyRow) -> float:
-    """Rule `syops`: what syops-counter (Chen et al. 2023) charges by default. Joules per sample.
+def stock_energy(row: LayerOperations) -> float:
+    """Rule `syops`: what syops-counter charges by its stock rules, versions 0.0.3 to 0.0.5. Joules per sample.
 
-    Binary inputs cost `rate * MACs` accumulates; everything else, integers too, full MACs. A leaky neuron
-    costs one MAC and one accumulate an element. Products of two activations are invisible to it. Normalisation,
-    activations, pooling and biases, which it also charges, are left out here: all but a few per cent.
+    An input of at most two values within [0, 1], judged batch by batch, costs its mean times the operations in
+    accumulates; everything else, integers too, full MACs. Operations are those of convolutions and linear layers with
+    biases, twice the elements of an affine normalisation, the elements of pooling and activations; a neuron costs one
+    accumulate a step (versions 0.0.1 and 0.0.2: a MAC and its input rate). It sees modules of stock types only: no
+    functional calls, products of activations, additions, and no recurrent layers or `nn.MultiheadAttention`, which it
+    puts into neither sum.
     """
-    if row.op == "matmul":
-        return 0.0
-    if row.op == "neuron":
-        return row.elements * (E_MAC + E_AC)
-    return row.macs * row.rate * E_AC if row.kind in ("silent", "binary") else row.macs * E_MAC
+    return row.stock_macs * E_MAC + row.stock_acs * E_AC
 
 
-def dense_energy(row: EnergyRow) -> float:
+def dense_energy(row: LayerOperations) -> float:
     """Rule `dense`: the same layers run without spikes, every MAC paid. Joules per sample."""
     return row.macs * E_MAC
 
 
-RULES: dict[str, Callable[[EnergyRow], float]] = {"paper": paper_energy, "syops": stock_energy, "dense": dense_energy}
-"""Energy rules by the name they are reported under. A rule is a function of one row."""
+RULES: dict[str, Callable[[LayerOperations], float]] = {
+    "paper": paper_energy,
+    "syops": stock_energy,
+    "lemaire": lemaire_energy,
+    "dense": dense_energy,
+}
+"""Energy rules by the name they are reported under. A rule is a function of one layer."""
 
 
-@dataclass
 class EnergyReport:
     """Operations and energy of one network, per sample.
 
     Attributes:
         rows: One entry a layer, in order of first use.
         parameters: Number of parameters of the network.
+        samples: Number of samples they were measured on.
         totals: `dense_macs`, `macs` (of analogue layers), `synops`, `neuron_spikes`, `parameters` and
             `energy_<rule>_J` for every rule.
     """
 
-    rows: list[EnergyRow]
-    parameters: int
-    totals: dict[str, float] = field(init=False)
+    def __init__(self, rows: list[LayerOperations], parameters: int, samples: int) -> None:
+        """Sums up the layers.
 
-    def __post_init__(self) -> None:
-        layers = [row for row in self.rows if row.op != "neuron"]
-        self.totals = {
+        Args:
+            rows: One entry a layer, per sample.
+            parameters: Number of parameters of the network.
+            samples: Number of samples they were measured on.
+        """
+        self.rows, self.parameters, self.samples = rows, parameters, samples
+        layers = [row for row in rows if row.op != "neuron"]
+        self.totals: dict[str, float] = {
             "dense_macs": sum(row.macs for row in layers),
             "macs": sum(row.macs for row in layers if row.kind == "analogue"),
             "synops": sum(row.synops for row in layers),
-            "neuron_spikes": sum(row.events for row in self.rows if row.op == "neuron"),
-            "parameters": self.parameters,
-        } | {f"energy_{name}_J": sum(map(rule, self.rows)) for name, rule in RULES.items()}
+            "neuron_spikes": sum(row.events for row in rows if row.op == "neuron"),
+            "parameters": parameters,
+        } | {f"energy_{name}_J": sum(map(rule, rows)) for name, rule in RULES.items()}
 
-    def table(self) -> str:
-        """The rows and totals as plain text, energy by rule `paper` in microjoules."""
-        head = f"{'layer':<34} {'op':<7} {'input':<9} {'rate':>6} {'MACs':>10} {'SynOps':>10} {'uJ':>10}"
-        lines = [head, "-" * len(head)]
-        for row in self.rows:
-            counts = f"{row.rate:6.3f} {_short(row.macs):>10} {_short(row.synops):>10} {paper_energy(row) * 1e6:10.3g}"
-            lines.append(f"{row.layer:<34} {row.op:<7} {row.kind:<9} {counts}")
-        sums = self.totals
-        energies = ", ".join(f"{name} {sums[f'energy_{name}_J'] * 1e6:.4g} uJ" for name in RULES)
-        return "\n".join(
-            [
-                *lines,
-                f"total: {_short(sums['dense_macs'])} dense MACs, of which {_short(sums['macs'])} on analogue inputs; "
-                f"{_short(sums['synops'])} SynOps; {_short(sums['parameters'])} parameters",
-                f"energy per sample by rule (45 nm, 4.6 pJ a MAC, 0.9 pJ an AC): {energies}",
-            ]
-        )
+    @property
+    def firing_rate(self) -> float | None:
+        """Spikes per neuron and step over all neurons; None for a network without them."""
+        neurons = [row for row in self.rows if row.op == "neuron"]
+        steps = sum(row.elements for row in neurons)
+        return sum(row.rate * row.elements for row in neurons) / steps if steps else None
+
+    def table(self, width: int = 120) -> str:
+        """The layers and totals as plain text of `width` columns, energies in microjoules per sample."""
+        from sdsnn_lightning.metrics.energy_table import as_text, layer_table, summary
+
+        return "\n".join([as_text(layer_table(self, width), width), *summary(self)])
 
 
-def _short(count: float) -> str:
-    """`1234567` -> `1.235M`."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.4g}{unit}"
-    return f"{count:.4g}"
+class EnergyScore(Metric):
+    """Counts the operations of a network over all batches it sees while attached, for its energy per sample.
 
+    Rates differ between samples, so the figures are those of the whole part that was seen. Everything that depends on
+    samples is a sum, hence exact under distributed evaluation as long as every process has seen a batch. The layers
+    themselves are taken from the process' own passes: every process runs the same network::
 
-class _Counter(TorchDispatchMode):
-    """Sees every ATen operation while a network runs, and counts those that multiply by weights."""
+        score = EnergyScore(network)
+        with score.watch():
+            network(frames)
+        print(score.compute().table())
+    """
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.rows: dict[tuple, EnergyRow] = {}
-        self.stack = [""]  # dotted names of the modules that are running, outermost first
-        self.owners: dict[int, str] = {}
-        for name, parameter in network.named_parameters(remove_duplicate=False):
-            self.owners.setdefault(parameter.untyped_storage().data_ptr(), name.rpartition(".")[0])
+    full_state_update = False
+    counts: Tensor
+    samples: Tensor
 
-    def owner(self, tensor: Tensor) -> str | None:
-        """Dotted name of the module whose parameter this tensor is, or is a view of."""
-        return self.owners.get(tensor.untyped_storage().data_ptr())
+    def __init__(self, network: nn.Module, **kwargs: Any) -> None:
+        """Creates the metric. Nothing is counted before `attach`.
 
-    def row(self, op: str, owner: str | None, shapes: tuple = ()) -> EnergyRow:
-        """The row of the running module and the weight's owner; shapes tell the products of one attention apart."""
-        here = self.stack[-1]
-        key = (op, here, owner, shapes)
-        if key not in self.rows:
-            name = here or "network"
-            if owner not in (None, here):
-                name += f" > {owner or 'network'}"
-            if op == "matmul":
-                name += f" #{1 + sum(other[:2] == key[:2] for other in self.rows)}"
-            self.rows[key] = EnergyRow(name, op)
-        return self.rows[key]
+        Args:
+            network: Follows the `Network` contract.
+            **kwargs: Passed to `torchmetrics.Metric`.
+        """
+        super().__init__(**kwargs)
+        self._parameters_of_network = sum(parameter.numel() for parameter in network.parameters())
+        self._counter = [OperationCounter(network, self.update)]  # in a list: the network is no part of the metric
+        # A scalar zero that grows a row a layer.
+        self.add_state("counts", torch.zeros((), dtype=torch.float64), "sum")
+        self.add_state("samples", torch.zeros((), dtype=torch.float64), "sum")
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        packet = func.overloadpacket
-        if packet not in (aten.convolution, aten.mm, aten.addmm, aten.bmm, aten.baddbmm):
-            # Under inference_mode composite operations (linear, matmul, ...) arrive whole: take them apart.
-            with self:
-                parts = func.decompose(*args, **kwargs)
-            return func(*args, **kwargs) if parts is NotImplemented else parts
-        output = func(*args, **kwargs)
-        if packet is aten.convolution:
-            self.count_convolution(args, output)
-        else:
-            self.count_product(*(args[1:3] if packet in (aten.addmm, aten.baddbmm) else args[:2]))
-        return output
+    @property
+    def layers(self) -> dict[Key, Layer]:
+        """The layers seen so far, in order of first use: the rows of `counts`."""
+        return self._counter[0].layers
 
-    def count_convolution(self, args: tuple, output: Tensor) -> None:
-        """Counts a convolution of 1 to 3 dimensions: `[N, C, *]` by `[O, C / groups, *k]`."""
-        values, weight, transposed = args[0], args[1], args[6]
-        # A weight holds the products of one output position [O, C/groups, *k], transposed of one input position.
-        positions = prod((values if transposed else output).shape[2:]) * values.shape[0]
-        self.row("conv", self.owner(weight)).add(positions * weight.numel(), values)
+    def update(self, sums: dict[Key, list[float]], samples: int) -> None:
+        """Adds one forward pass.
 
-    def count_product(self, left: Tensor, right: Tensor) -> None:
-        """Counts `[..., N, D] @ [..., D, M]`; the operand that is not a weight drives it."""
-        macs = left.numel() * right.shape[-1]
-        owners = self.owner(left), self.owner(right)
-        if all(owner is not None for owner in owners):
-            return  # weights multiplied with weights: done once, not once a sample
-        if owners == (None, None):
-            row = self.row("matmul", None, (*left.shape, *right.shape))
-            # Spikes on either side suffice to replace the multiplications by accumulates.
-            row.add(macs, right if classify(left) == "analogue" else left)
-        else:
-            row = self.row("linear", owners[1] if owners[0] is None else owners[0])
-            row.add(macs, left if owners[0] is None else right)
+        Args:
+            sums: The sums of `FIELDS` by layer.
+            samples: Number of samples.
+        """
+        rows = [sums.get(key, [0.0] * len(FIELDS)) for key in self.layers]
+        new = torch.tensor(rows, dtype=torch.float64, device=self.samples.device)
+        if self.counts.dim():
+            new[: len(self.counts)] += self.counts
+        self.counts = new
+        self.samples = self.samples + samples
+
+    def attach(self) -> None:
+        """Starts counting every forward pass of the network."""
+        self._counter[0].attach()
+
+    def detach(self) -> None:
+        """Stops counting and removes every hook."""
+        self._counter[0].detach()
+
+    @contextmanager
+    def watch(self) -> Iterator["EnergyScore"]:
+        """Counts within a `with` block."""
+        self.attach()
+        try:
+            yield self
+        finally:
+            self.detach()
+
+    def compute(self) -> EnergyReport:
+        """Returns operations and energy per sample of all passes so far; no rows where there was none."""
+        samples = int(self.samples)
+        if not samples:
+            return EnergyReport([], self._parameters_of_network, 0)
+        seen = dict(islice(self.layers.items(), len(self.counts)))  # a reset forgets counts, not layers
+        return EnergyReport(merge(seen, self.counts.tolist(), samples), self._parameters_of_network, samples)
 
 
 def measure_energy(network: nn.Module, inputs: tuple[Tensor, ...]) -> EnergyReport:
     """Runs a network once in evaluation mode and counts its operations.
 
-    Rates depend on the inputs: give real samples, a batch of 32 is plenty. The numbers do not depend on the batch size
-    otherwise.
+    Rates depend on the inputs: give real samples. The numbers do not depend on the batch size otherwise.
 
     Args:
         network: Follows the `Network` contract.
-        inputs: What its `forward` takes, each `[T, B, ...]` (`[B, ...]` for a network without time).
+        inputs: What its `forward` takes, each `[T, B, ...]`.
 
     Returns:
         The report, per sample.
     """
-    counter = _Counter(network)
-
-    def enter(name: str) -> Callable:
-        return lambda *call: counter.stack.append(name)
-
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        if isinstance(module, snntorch.Leaky):
-            counter.row("neuron", None).add(0, layer_spikes(module, output))
-        counter.stack.pop()
-
-    hooks = []
-    for name, module in network.named_modules():
-        hooks += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave)]
+    score = EnergyScore(network)
     was_training = network.training
     network.eval()
     try:
-        # Fused attention would hide its two products, so the plain one is asked for.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            output = network(*inputs)
+        with torch.no_grad(), score.watch():
+            network(*inputs)
     finally:
         network.train(was_training)
-        for handle in hooks:
-            handle.remove()
-    batch = output.logits.shape[-2]
-    rows = list(counter.rows.values())
-    for row in rows:
-        row.synops = 0.0 if row.kind == "analogue" else row.synops
-        for count in ("macs", "synops", "events", "elements"):
-            setattr(row, count, getattr(row, count) / batch)
-    return EnergyReport(rows, sum(parameter.numel() for parameter in network.parameters()))
+    return score.compute()

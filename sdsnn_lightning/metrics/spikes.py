@@ -32,8 +32,14 @@ class LayerActivity(NamedTuple):
 
 
 def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """All `snntorch.Leaky` layers of a network, subclasses included, by dotted name."""
-    return {name or "neuron": module for name, module in network.named_modules() if isinstance(module, snntorch.Leaky)}
+    """All `snntorch.Leaky` layers of a network that can spike, subclasses included, by dotted name.
+
+    A read-out whose membrane is all that is used still counts: it fires, and its spikes reset it. One that is not to
+    count never fires, because its threshold is infinite (with `reset_mechanism="none"`), or is no neuron at all, as
+    `networks.keyword.integrate`.
+    """
+    neurons = ((name, module) for name, module in network.named_modules() if isinstance(module, snntorch.Leaky))
+    return {name or "neuron": module for name, module in neurons if bool((module.threshold != float("inf")).any())}
 
 
 def layer_spikes(layer: nn.Module, output: Any) -> Tensor:

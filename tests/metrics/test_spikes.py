@@ -89,3 +89,9 @@ def test_layer_that_is_not_called_is_left_out():
     with rates.watch(network):
         network(spikes_4x2x2x2())
     assert sorted(rates.compute()) == ["first", "total"]
+
+
+def test_a_readout_that_cannot_fire_is_no_spiking_layer():
+    network = Toy()
+    network.readout = snntorch.Leaky(beta=0.9, threshold=float("inf"), reset_mechanism="none")
+    assert FiringRates(network).layers == ["first", "second"]
