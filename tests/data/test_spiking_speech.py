@@ -1,5 +1,6 @@
 import hashlib
 import http.server
+import json
 import threading
 import zipfile
 
@@ -10,10 +11,14 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule, Trainer
 
+from sdsnn_lightning.callbacks import RunRecord
+from sdsnn_lightning.classifier import Classifier
 from sdsnn_lightning.data import DataModule, SpikingHeidelberg, SpikingSpeechCommands, spike_archives
 from sdsnn_lightning.data.spike_files import SpikeSample, write_spike_file
 from sdsnn_lightning.data.utterances import hold_out_speakers, languages
 from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.report import source
+from sdsnn_lightning.types import Output
 
 WORDS = ["zero", "one", "null", "eins"]
 PART = {"train": (0, 1, 2, 3), "valid": (6, 7), "test": (4, 5, 0)}
@@ -90,6 +95,40 @@ def test_the_protocol_of_the_papers_tags_the_run(root):
     assert len(data.train_set) == 48
     assert len(data.val_set) == len(data.test_set) == 24
     assert data.split_key["validation"] == "test"
+
+
+class Count(torch.nn.Module):
+    """Counts the spikes of every channel over real frames, then a linear layer."""
+
+    inputs = ("spikes", "mask")
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = torch.nn.Linear(140, num_classes)
+
+    def forward(self, spikes, mask):
+        return Output(self.head((spikes * mask[..., None]).sum(0)), {})
+
+    def readout(self, logits):
+        return logits
+
+
+@pytest.mark.parametrize("protocol", ["speakers", "test"])
+def test_results_say_what_picked_the_checkpoint(root, tmp_path, protocol):
+    data = SpikingHeidelberg(root=str(root), validation=protocol, batch_size=16)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[RunRecord(tmp_path)],
+    )
+    trainer.fit(Classifier(Count, 4, torch.optim.AdamW), data)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["protocol"] == protocol
+    assert source(results) == f"SpikingHeidelberg (real{', picked on test' if protocol == 'test' else ''})"
+    assert {"val/speaker/unseen", "val/language/English", "val/language/German"} <= set(trainer.callback_metrics)
 
 
 def test_a_validation_file_is_used_where_asked(root):
