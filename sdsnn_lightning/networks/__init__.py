@@ -12,9 +12,10 @@ from sdsnn_lightning.networks.single_eye import (
     SingleEyeStudent,
     SingleEyeTeacher,
 )
+from sdsnn_lightning.networks.spikescr import SpikeSCR
 from sdsnn_lightning.networks.wrap import Wrapped
 
 __all__ = [
     "SEEN", "EventTeacher", "FrameTeacher", "KeywordConvNet", "PlainStudent", "ResNet", "SEWResNet", "SEWStudent",
-    "SingleEyeStudent", "SingleEyeTeacher", "SpikingKeyword", "Wrapped",
+    "SingleEyeStudent", "SingleEyeTeacher", "SpikeSCR", "SpikingKeyword", "Wrapped",
 ]  # fmt: skip
