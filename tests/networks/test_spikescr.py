@@ -105,7 +105,7 @@ def test_the_residual_holds_integers_up_to_one_and_four_a_block(depth):
 
 
 def reference(network, frames, mask):
-    """SpikeSCR in evaluation, neuron by neuron and frame by frame, written from the paper's layers; logits `[T, B, K]`."""
+    """SpikeSCR in evaluation, layer by layer and frame by frame; logits `[T, B, K]`."""
     w = network.state_dict()
 
     def neuron(current):

@@ -14,6 +14,7 @@ from sdsnn_lightning.networks.spikescr_layers import (
     rotate,
     rotation,
 )
+from sdsnn_lightning.neurons import ATan, Leaky
 
 
 class Fire(torch.autograd.Function):
@@ -48,6 +49,13 @@ def test_the_neuron_charges_fires_and_resets_in_one_step_with_the_papers_gradien
     (spikes * weight).sum().backward()
     # The threshold lies 6e-8 below 1, which moves the surrogate by as little.
     torch.testing.assert_close(b.grad, a.grad, rtol=1e-5, atol=1e-6)
+
+    # snnTorch's undelayed reset fires alike, but its gradient is another.
+    c = current.clone().requires_grad_()
+    undelayed = Leaky(0.5, spike_grad=ATan(5.0), reset_mechanism="zero", reset_delay=False).double()(c)
+    assert torch.equal(undelayed, expected)
+    (undelayed * weight).sum().backward()
+    assert (c.grad - a.grad).abs().max() > 0.1
 
 
 def test_the_neuron_fires_at_its_threshold_and_forgets():
