@@ -68,8 +68,15 @@ def _overlays(files: list[str]) -> list[dict[str, Any]]:
 
 
 def _shared(config: dict[str, Any]) -> dict[str, Any]:
-    """What teacher and student must have in common: data, seed, place and accelerator."""
+    """What teacher and student must have in common: data, seed, place and accelerator.
+
+    The teacher's own run trains on what will be the teacher's view, as the one view it has.
+    """
     shared = {key: config[key] for key in ("data", "seed_everything", "runs", "width", "wandb")}
+    data = shared["data"].get("init_args") or {}
+    if data.get("teacher_step_ms") is not None:
+        data = {**data, "step_ms": data["teacher_step_ms"], "teacher_step_ms": None}
+        shared["data"] = {**shared["data"], "init_args": data}
     return {**shared, "trainer": {key: config["trainer"][key] for key in ("accelerator", "devices", "precision")}}
 
 

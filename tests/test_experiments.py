@@ -16,9 +16,11 @@ RUNNABLE = [path for path in EXPERIMENTS if path not in OVERLAYS]
 SMALL = {
     "SingleEye": {"simulated_subjects": 3, "simulated_clips": 1, "size": 32, "batch_size": 3, "val_fraction": 0.4},
     "SpeechCommands": {"batch_size": 8},
+    "SpikingHeidelberg": {"batch_size": 8},
+    "SpikingSpeechCommands": {"batch_size": 8},
 }
 TWO_STEPS = {
-    "max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 2, "limit_test_batches": 2,
+    "limit_train_batches": 2, "limit_val_batches": 2, "limit_test_batches": 2,
     "limit_predict_batches": 2, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False,
     "log_every_n_steps": 1,
 }  # fmt: skip
@@ -36,8 +38,15 @@ def overlay(experiment: Path, folder: Path) -> Path:
     """An overlay that makes the experiment tiny; it reaches the teacher, too."""
     data = yaml.safe_load(experiment.read_text())["data"]["class_path"].rpartition(".")[2]
     path = folder / f"tiny_{data}.yaml"
-    path.write_text(yaml.safe_dump({"width": 0.1, "data": {"init_args": SMALL[data]}, "trainer": TWO_STEPS}))
+    trainer = {"max_epochs": stages(experiment), **TWO_STEPS}
+    path.write_text(yaml.safe_dump({"width": 0.1, "data": {"init_args": SMALL[data]}, "trainer": trainer}))
     return path
+
+
+def stages(experiment: Path) -> int:
+    """Stages of the experiment's curriculum, each of which needs an epoch; 1 without."""
+    callbacks = yaml.safe_load(experiment.read_text())["trainer"].get("callbacks", [])
+    return max([len(callback.get("init_args", {}).get("stages", [])) for callback in callbacks] + [1])
 
 
 @pytest.mark.parametrize("experiment", RUNNABLE, ids=lambda path: path.stem)
@@ -49,7 +58,7 @@ def test_experiment_runs(experiment, place, monkeypatch):
     main(["fit", *words])
     folder = versions(place / "runs", name)[-1]
     assert (folder / "checkpoints" / "best.ckpt").is_file()
-    assert json.loads((folder / "results.json").read_text())["fit"]["steps"] == 2
+    assert json.loads((folder / "results.json").read_text())["fit"]["steps"] == 2 * stages(experiment)
     main(["test", *words, "--ckpt_path", "best"])
     results = json.loads((folder / "results.json").read_text())
     assert results["data_source"] == "simulated"
