@@ -10,7 +10,11 @@ from sdsnn_lightning.errors import UserError
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 TRAINER_WORDS = ("fit", "validate", "test", "predict")
-OWN_COMMANDS = {"report": "sdsnn_lightning.report", "data": "sdsnn_lightning.data_commands"}
+OWN_COMMANDS = {
+    "profile": "sdsnn_lightning.profile",
+    "report": "sdsnn_lightning.report",
+    "data": "sdsnn_lightning.data_commands",
+}
 """Commands beside the Trainer's: each module has a `main(words)` and is imported only when its word is used."""
 INTERRUPTED, TERMINATED = 130, 143  # as shells count: 128 + signal
 

@@ -43,7 +43,13 @@ def microjoules(joules: float) -> str:
 
 
 def _cut(name: str, width: int) -> str:
-    """Leaves out the middle of a name that is too long: both its module and its layer stay."""
+    """Shortens modules to their first letter and number, from the outermost on, until a dotted name fits; then cuts the middle."""
+    parts = name.split(".")
+    for index, part in enumerate(parts[:-1]):
+        if len(".".join(parts)) <= width:
+            break
+        parts[index] = part[:1] + part[len(part.rstrip("0123456789")) :]  # layer2 -> l2
+    name = ".".join(parts)
     if len(name) <= width:
         return name
     tail = (width - 1) * 2 // 3
@@ -68,7 +74,7 @@ def layer_table(report: "EnergyReport", width: int) -> "Table":
     from sdsnn_lightning.metrics.energy import RULES
 
     rules = {name: rule for name, rule in RULES.items() if name != "dense"}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1), collapse_padding=True)
     wide = width >= 100
     name_width = max(13, min(max([len(row.name) for row in report.rows] + [13]), width - (71 if wide else 63)))
     table.add_column("layer", no_wrap=True, width=name_width)
