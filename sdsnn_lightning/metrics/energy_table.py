@@ -43,7 +43,7 @@ def microjoules(joules: float) -> str:
 
 
 def _cut(name: str, width: int) -> str:
-    """Shortens modules to their first letter and number, from the outermost on, until a dotted name fits; then cuts the middle."""
+    """Shortens modules to letter and number, from the outermost on, until a dotted name fits; then cuts the middle."""
     parts = name.split(".")
     for index, part in enumerate(parts[:-1]):
         if len(".".join(parts)) <= width:
