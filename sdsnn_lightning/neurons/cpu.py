@@ -1,19 +1,20 @@
 """The CPU backend: hands torch tensors to the compiled kernels, over as many threads as torch may use."""
 
+import ctypes
 import functools
 import math
 import os
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 
-MAX_BLOCK = 1024  # neurons; the rows of a block in flight (about 6 x 4 KiB in float32) stay in the L1 cache
-MEMBRANES = 1 << 17  # bytes of membrane that backward integrates again at a time: at home in the L2 cache
 SMALL = 1 << 16  # elements; below, waking a thread costs more than it saves
+LARGE = 1 << 22  # bytes of a sequence; above, whoever reads it next hardly finds it in a cache
+SHORT = 32  # steps; rows of 4 lines stream best (measured), of 8 where there are more rows
+SHARES = 4  # chunks for each thread, so that a delayed one leaves work to the others
+_PROCESS = os.getpid()
 
 
 @functools.cache
@@ -44,33 +45,50 @@ def curve(kind: str, param: float) -> tuple[int, float, float]:
     return kernels.RECTANGULAR, 1.0, param / 2
 
 
-@functools.lru_cache(maxsize=1)
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads of this process: those of a parent do not exist in its fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="leaky")
+@functools.cache
+def _team() -> Any:
+    """`GOMP_parallel` of the OpenMP library that torch runs on, or None where it runs on something else.
+
+    Its threads are those of torch's own operators. A second pool would fight for the cores with them: they spin for a
+    while after each operator (measured: half the speed on 2 cores).
+    """
+    try:
+        team = ctypes.CDLL(None).GOMP_parallel
+    except (AttributeError, OSError, TypeError):
+        return None
+    team.argtypes, team.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    return team
 
 
-def _share(work: Callable[[int, int], Any], x: Tensor, block: int) -> None:
-    """Runs `work(lo, hi)` over all neurons of `x` `[T, ...]`, in ranges of whole blocks."""
-    neurons = x[0].numel()
-    threads = torch.get_num_threads() if x.numel() > SMALL else 1
-    size = math.ceil(neurons / (threads * block)) * block
-    first, *others = [(lo, min(lo + size, neurons)) for lo in range(0, neurons, size)]
-    waiting = [_pool(os.getpid(), threads - 1).submit(work, *bounds) for bounds in others]
-    work(*first)
-    for other in waiting:
-        other.result()
+def _plan(x: Tensor, outputs: tuple[Tensor, ...]) -> tuple[bool, int]:
+    """Whether rows of the `outputs` of `x` `[T, ...]` go past the caches, and the cache lines in a row of a tile."""
+    line = _kernels().LINE
+    aligned = x[0].nbytes % line == 0 and all(output.data_ptr() % line == 0 for output in outputs)
+    stream = aligned and x.nbytes > LARGE
+    return stream, 4 if stream and len(x) <= SHORT else 8
 
 
-def _rows(x: Tensor, steps: int) -> Any:
-    """A contiguous sequence as a numpy view `[steps, N]`."""
-    return x.detach().reshape(steps, -1).numpy()
+def _run(kernel: Any, x: Tensor, stream: bool, lines: int, rows: int, **fields: Tensor | int) -> None:
+    """Runs a kernel over all neurons of `x` `[T, ...]`, with that many rows of scratch for each thread."""
+    kernels, neurons = _kernels(), x[0].numel()
+    tile = lines * kernels.LINE // x.element_size()
+    # The team of a parent does not exist in its fork, and calling it there would wait forever.
+    threads = torch.get_num_threads() if x.numel() > SMALL and _team() and os.getpid() == _PROCESS else 1
+    chunk = math.ceil(neurons / (tile * (SHARES * threads if threads > 1 else 1))) * tile
+    fields |= {"x": x, "steps": len(x), "neurons": neurons, "chunk": chunk, "stream": int(stream)}
+    fields |= {"scratch": x.new_empty(threads * rows * tile), "rows": rows}
+    values = [fields.get(name, 0) for name in kernels.FIELDS]
+    call = (ctypes.c_int64 * len(values))(*[v.data_ptr() if isinstance(v, Tensor) else v for v in values])
+    if threads > 1:
+        _team()(kernel, call, threads, 0)
+    else:
+        kernel(call)
 
 
-def _constant(value: Tensor, block: int) -> Any:
-    """Beta or threshold as `[N]`, or `[block]` equal numbers for a scalar."""
-    value = value.detach()
-    return (value.expand(block) if value.ndim == 0 else value).contiguous().view(-1).numpy()
+def _constants(beta: Tensor, threshold: Tensor) -> dict[str, Any]:
+    """Fields of beta and threshold: one number, or one per neuron."""
+    beta, threshold = beta.contiguous(), threshold.contiguous()
+    return {"beta": beta, "betas": beta.numel(), "threshold": threshold, "thresholds": threshold.numel()}
 
 
 def forward(
@@ -80,10 +98,11 @@ def forward(
     spikes = torch.empty_like(x)
     mem = torch.empty_like(x) if membrane else x.new_empty(0)
     if x.numel():
-        kernel = _kernels().forward(reset == "subtract", reset == "zero", delay, membrane)
-        arrays = [_rows(x, len(x)), *(_constant(p, MAX_BLOCK) for p in (beta, threshold)), _rows(spikes, len(x))]
-        arrays.append(_rows(mem, len(x)) if membrane else arrays[-1])
-        _share(lambda lo, hi: kernel(*arrays, MAX_BLOCK, lo, hi), x, MAX_BLOCK)
+        kernels = _kernels()
+        stream, lines = _plan(x, (spikes, mem))
+        options = x.dtype == torch.float64, lines, reset == "subtract", reset == "zero", delay, membrane
+        fields = _constants(beta, threshold) | {"spikes": spikes, "mem": mem}
+        _run(kernels.forward(*options), x, stream, lines, kernels.FORWARD_ROWS, **fields)
     return spikes, mem
 
 
@@ -104,13 +123,14 @@ def backward(
     grad_x = torch.empty_like(x)
     grad_beta, grad_threshold = (x.new_zeros(x.shape[1:] if learn else 0) for _ in range(2))
     if x.numel():
+        kernels, outputs = _kernels(), (grad_x, grad_beta, grad_threshold)
+        stream, lines = _plan(x, outputs)
         number, *scales = curve(kind, param)
-        detach = detach or reset == "none"
-        with_mem = grad_mem is not None
-        kernel = _kernels().backward(reset == "subtract", reset == "zero", delay, detach, number, with_mem, learn)
-        block = min(max(MEMBRANES // (len(x) * x.element_size()) // 64 * 64, 64), MAX_BLOCK)
-        sequences = [_rows(s, len(x)) for s in (grad_spikes, grad_spikes if grad_mem is None else grad_mem, x)]
-        constants = [*(_constant(p, block) for p in (beta, threshold)), x.new_tensor(scales).numpy()]
-        outputs = [_rows(grad_x, len(x)), grad_beta.view(-1).numpy(), grad_threshold.view(-1).numpy()]
-        _share(lambda lo, hi: kernel(*sequences, *constants, *outputs, block, lo, hi), x, block)
+        resets = reset == "subtract", reset == "zero", delay, detach or reset == "none"
+        options = x.dtype == torch.float64, lines, *resets, number, grad_mem is not None, learn
+        fields = _constants(beta, threshold) | {"curve": x.new_tensor(scales)}
+        fields |= {"grad_spikes": grad_spikes, "grad_mem": grad_spikes if grad_mem is None else grad_mem}
+        fields |= dict(zip(("grad_x", "grad_beta", "grad_threshold"), outputs, strict=True))
+        rows = kernels.BACKWARD_ROWS + len(x) * (1 if delay else 2)
+        _run(kernels.backward(*options), x, stream, lines, rows, **fields)
     return grad_x, grad_beta, grad_threshold

@@ -1,31 +1,131 @@
 """Numba kernels of the recurrence in `reference.py`; importing this module imports numba.
 
-Time is the outer loop inside a block of neighbouring neurons that fits the cache, so memory is read in order and the
-inner loop becomes vector instructions. Options are constants of a closure: LLVM drops the branches not taken. There is
-no `fastmath`, hence no fused multiply-add: spikes are those of the reference bit by bit. Each kernel works on the
-neurons `lo` to `hi` and releases the interpreter lock, so plain threads can share the work. Numba's own threads are not
-used: they do not survive a fork.
+A kernel is a C function of a pointer to the numbers `FIELDS`, so that any pool of threads can run it: each thread
+claims chunks of neurons until none is left. A tile of neighbouring neurons goes through all time steps at once. Its
+state and its results live in rows of scratch memory, in the cache; since the inner loops write nowhere else, LLVM turns
+them into vector instructions. A finished row is moved out whole, past the caches where the sequence is larger than they
+are: an ordinary store first reads the line that it overwrites, a third of all the traffic with memory.
+
+Options are constants of a closure: LLVM drops the branches not taken. There is no `fastmath`, hence no fused
+multiply-add: spikes are those of the reference bit by bit.
 """
 # ruff: noqa: ANN001, ANN202 (numba infers the types of what it compiles)
 
+import ctypes
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import carray, cfunc, float32, float64, from_dtype, int64, njit, types
+from numba.extending import intrinsic
 
 ATAN, FAST_SIGMOID, RECTANGULAR = 0, 1, 2
+LINE = 64  # bytes of a cache line
+FORWARD_ROWS, BACKWARD_ROWS = 4, 7  # rows of scratch a thread needs; backward `steps` more, twice that without delay
+
+FIELDS = (
+    *("neuron", "worker"),  # next ones to claim, from 0
+    "chunk",  # neurons that are claimed at once
+    *("steps", "neurons", "stream"),  # `stream`: whether rows go past the caches, by whole lines
+    *("scratch", "rows"),  # address, and rows for each thread
+    *("beta", "betas", "threshold", "thresholds"),  # addresses, and how many there are: one per neuron, or 1
+    "curve",  # address of the surrogate's two constants, see `cpu.curve`
+    *("x", "spikes", "mem", "grad_spikes", "grad_mem", "grad_x", "grad_beta", "grad_threshold"),  # addresses
+)
+_view: Any = carray  # numba annotates it for ctypes' pointers only
+_CALL = from_dtype(np.dtype([(name, np.int64) for name in FIELDS]))
 
 
-def _jit(function: Callable) -> Callable:
-    """Compiles on first call; cached on disk, beside this file or in the user's cache folder, where one is writable."""
-    try:
-        return njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # numba found no folder to write to
-        return njit(nogil=True, error_model="numpy")(function)
+def _intrinsic(definition: Callable) -> Any:
+    """A function for nopython code that is written out in LLVM's instructions."""
+    return intrinsic(definition)
 
 
-@njit(nogil=True, error_model="numpy")
+@_intrinsic
+def _pointer(_context, address):  # type: ignore[no-untyped-def]
+    """An address as a pointer that `_view` takes."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(address), generate
+
+
+@_intrinsic
+def _claim(_context, data, field, amount):  # type: ignore[no-untyped-def]
+    """Adds to the field of that number, which threads share, and returns what it was."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        counter = builder.gep(builder.bitcast(args[0], ir.IntType(64).as_pointer()), [args[1]])
+        return builder.atomic_rmw("add", counter, args[2], "monotonic")
+
+    return int64(data, int64, int64), generate
+
+
+@_intrinsic
+def _prefetch(_context, address):  # type: ignore[no-untyped-def]
+    """Asks for a cache line that will be read soon; any address will do."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        form = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], form)
+        builder.call(prefetch, [builder.inttoptr(args[0], pointer), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(int64), generate
+
+
+def _line_mover(past_caches: bool) -> Any:
+    """An intrinsic that copies a cache line from an aligned address; to one as well if it goes `past_caches`."""
+
+    @_intrinsic
+    def move(_context, target, source):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            line = ir.VectorType(ir.IntType(8), LINE).as_pointer()
+            to, of = (builder.inttoptr(address, line) for address in args)
+            store = builder.store(builder.load(of, align=LINE), to, align=LINE if past_caches else 1)
+            if past_caches:
+                store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+            return context.get_dummy_value()
+
+        return types.void(int64, int64), generate
+
+    return move
+
+
+_stream, _copy = _line_mover(True), _line_mover(False)
+
+
+@_intrinsic
+def _fence(_context):  # type: ignore[no-untyped-def]
+    """Lets other threads see streamed lines before anything stored later."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@njit(error_model="numpy")
+def _move(target, row, bytes_, stream):  # type: ignore[no-untyped-def]
+    """Copies a row of scratch to an address."""
+    if stream:
+        for i in range(0, bytes_, LINE):
+            _stream(target + i, row.ctypes.data + i)
+    else:
+        whole = bytes_ // LINE * LINE
+        for i in range(0, whole, LINE):
+            _copy(target + i, row.ctypes.data + i)
+        to = _view(_pointer(target), row.shape, row.dtype)
+        for j in range(whole // row.itemsize, bytes_ // row.itemsize):
+            to[j] = row[j]
+
+
+@njit(error_model="numpy")
 def _curve(kind, a, c, one, distance):  # type: ignore[no-untyped-def]
     """Surrogate derivative of one neuron; `a`, `c` and `one` in the dtype of `distance`, see `cpu.curve`."""
     if kind == ATAN:
@@ -37,7 +137,7 @@ def _curve(kind, a, c, one, distance):  # type: ignore[no-untyped-def]
     return one if abs(distance) < c else one - one
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _step(subtract, zero, delay, m, x, b, thr, nil, one):  # type: ignore[no-untyped-def]
     """One step of one neuron: spike `s`, membrane `m` and membrane before the undelayed reset `v`."""
     r = one if m - thr > nil else nil
@@ -52,107 +152,155 @@ def _step(subtract, zero, delay, m, x, b, thr, nil, one):  # type: ignore[no-unt
     return s, (v - (s - r) * thr if subtract else v - (s - r) * v), v
 
 
+def _compile(kernel: Callable) -> Any:
+    """Compiles; cached on disk, beside this file or in the user's cache folder, where one is writable."""
+    signature = types.void(types.CPointer(_CALL))
+    compiled: Any
+    try:
+        compiled = cfunc(signature, cache=True)(kernel)
+    except RuntimeError:  # numba found no folder to write to
+        compiled = cfunc(signature)(kernel)
+    function: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(compiled.address)
+    function.owner = compiled  # keeps the code alive
+    return function
+
+
 @functools.cache
-def forward(subtract: bool, zero: bool, delay: bool, membrane: bool) -> Callable:
-    """The kernel of `reference.forward` for one kind of reset.
+def forward(double: bool, lines: int, subtract: bool, zero: bool, delay: bool, membrane: bool) -> Any:
+    """The kernel of `reference.forward` for one kind of reset, on float64 or float32 sequences `[steps, neurons]`.
 
-    Returns:
-        `kernel(x, beta, threshold, spikes, mem, block, lo, hi)`: `x`, `spikes` `[T, N]`; `mem` `[T, N]`, or any matrix
-        without `membrane`; `beta`, `threshold` `[N]`, or `[block]` equal numbers.
+    `lines` of cache are the width of a tile; a constant, or short rows would spend their time on loop ends.
     """
+    real, size = (float64, 8) if double else (float32, 4)
+    width, tile = lines * LINE, lines * LINE // size
 
-    def kernel(x, beta, threshold, spikes, mem, block, lo, hi):  # type: ignore[no-untyped-def]
-        nil, one = x.dtype.type(0), x.dtype.type(1)
-        state = np.empty((2, block), x.dtype)
-        for a in range(lo, hi, block):
-            e = min(a + block, hi)
-            b = beta[a:e] if beta.size > block else beta[: e - a]
-            thr = threshold[a:e] if threshold.size > block else threshold[: e - a]
-            state[:] = nil
-            for t in range(x.shape[0]):
-                x_t, s_t, before, after = x[t, a:e], spikes[t, a:e], state[(t + 1) % 2], state[t % 2]
-                m_t = mem[t, a:e] if membrane else after
-                for j in range(e - a):
-                    s, m, _ = _step(subtract, zero, delay, before[j], x_t[j], b[j], thr[j], nil, one)
-                    s_t[j] = s
-                    after[j] = m
+    def kernel(data):  # type: ignore[no-untyped-def]
+        call = _view(data, 1)[0]
+        steps, neurons, chunk, stream, nil, one = call.steps, call.neurons, call.chunk, call.stream, real(0), real(1)
+        scratch = call.scratch + _claim(data, 1, 1) * call.rows * width
+        b, thr, s_t, m = _view(_pointer(scratch), (4, tile), real)
+        b[:] = _view(_pointer(call.beta), 1, real)[0]
+        thr[:] = _view(_pointer(call.threshold), 1, real)[0]
+        while True:
+            first = _claim(data, 0, chunk)
+            if first >= neurons:
+                break
+            for lo in range(first, min(first + chunk, neurons), tile):
+                n = min(tile, neurons - lo)
+                if call.betas > 1:
+                    b[:n] = _view(_pointer(call.beta + lo * size), n, real)
+                if call.thresholds > 1:
+                    thr[:n] = _view(_pointer(call.threshold + lo * size), n, real)
+                m[:] = nil
+                for t in range(steps):
+                    at = (t * neurons + lo) * size
+                    x_t = _view(_pointer(call.x + at), tile, real)
+                    for i in range(0, width, LINE):
+                        _prefetch(call.x + at + width + i)
+                    for j in range(n):
+                        s_t[j], m[j], _ = _step(subtract, zero, delay, m[j], x_t[j], b[j], thr[j], nil, one)
+                    _move(call.spikes + at, s_t, n * size, stream)
                     if membrane:
-                        m_t[j] = m
+                        _move(call.mem + at, m, n * size, stream)
+        _fence()
 
-    return _jit(kernel)
+    return _compile(kernel)
 
 
 @functools.cache
 def backward(
-    subtract: bool, zero: bool, delay: bool, detach: bool, kind: int, with_grad_mem: bool, learn: bool
-) -> Callable:
-    """The kernel of `reference.backward` for one kind of neuron.
+    double: bool,
+    lines: int,
+    subtract: bool,
+    zero: bool,
+    delay: bool,
+    detach: bool,
+    kind: int,
+    with_grad_mem: bool,
+    learn: bool,
+) -> Any:
+    """The kernel of `reference.backward` for one kind of neuron."""
+    real, size = (float64, 8) if double else (float32, 4)
+    width, tile = lines * LINE, lines * LINE // size
 
-    Returns:
-        `kernel(grad_spikes, grad_mem, x, beta, threshold, scales, grad_x, grad_beta, grad_threshold, block, lo, hi)`:
-        sequences `[T, N]`, constants as in `forward`, `scales` the two numbers of `cpu.curve` in the dtype of `x`,
-        `grad_beta` and `grad_threshold` `[N]` of zeros to add to. What the options leave unused may be any array with
-        as many dimensions.
-    """
-
-    def kernel(  # type: ignore[no-untyped-def]
-        grad_spikes, grad_mem, x, beta, threshold, scales, grad_x, grad_beta, grad_threshold, block, lo, hi
-    ):
-        nil, one, steps = x.dtype.type(0), x.dtype.type(1), x.shape[0]
-        pa, pc = scales[0], scales[1]
-        carry = np.empty(block, x.dtype)
-        mem = np.zeros((steps + 1, block), x.dtype)  # m[t] in row t + 1; the first row stays zero
-        pre = mem[1:] if delay else np.empty((steps, block), x.dtype)
-        for a in range(lo, hi, block):
-            e = min(a + block, hi)
-            b = beta[a:e] if beta.size > block else beta[: e - a]
-            thr = threshold[a:e] if threshold.size > block else threshold[: e - a]
-            gb, gt = grad_beta[a:e], grad_threshold[a:e]
-            for t in range(steps):
-                x_t, before, after, v_t = x[t, a:e], mem[t], mem[t + 1], pre[t]
-                for j in range(e - a):
-                    _, m, v = _step(subtract, zero, delay, before[j], x_t[j], b[j], thr[j], nil, one)
-                    after[j] = m
-                    if not delay:
-                        v_t[j] = v
-            carry[:] = nil
-            for t in range(steps - 1, -1, -1):
-                before, v_t = mem[t], pre[t]
-                gs_t, gm_t, gx_t = grad_spikes[t, a:e], grad_mem[t, a:e], grad_x[t, a:e]
-                for j in range(e - a):
-                    m, v = before[j], v_t[j]
-                    r = one if m - thr[j] > nil else nil
-                    grad_m, grad_s, grad_r, grad_thr = carry[j], gs_t[j], nil, nil
-                    if with_grad_mem:
-                        grad_m += gm_t[j]
-                    grad_v = grad_m
-                    if not delay:
-                        gate = (one if v - thr[j] > nil else nil) - r
-                        grad_r = grad_m * (thr[j] if subtract else v)
-                        grad_s -= grad_r
+    def kernel(data):  # type: ignore[no-untyped-def]
+        call = _view(data, 1)[0]
+        steps, neurons, chunk, stream, nil, one = call.steps, call.neurons, call.chunk, call.stream, real(0), real(1)
+        scratch = call.scratch + _claim(data, 1, 1) * call.rows * width
+        rows = _view(_pointer(scratch), (call.rows, tile), real)
+        b, thr, carry, out, gb, gt = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+        mem = rows[6:]  # m[t] in row t + 1; the first row stays zero
+        pre = mem[1:] if delay else mem[steps + 1 :]
+        pa, pc = _view(_pointer(call.curve), 2, real)
+        b[:] = _view(_pointer(call.beta), 1, real)[0]
+        thr[:] = _view(_pointer(call.threshold), 1, real)[0]
+        mem[0] = nil
+        while True:
+            first = _claim(data, 0, chunk)
+            if first >= neurons:
+                break
+            for lo in range(first, min(first + chunk, neurons), tile):
+                n = min(tile, neurons - lo)
+                if call.betas > 1:
+                    b[:n] = _view(_pointer(call.beta + lo * size), n, real)
+                if call.thresholds > 1:
+                    thr[:n] = _view(_pointer(call.threshold + lo * size), n, real)
+                for t in range(steps):
+                    at = (t * neurons + lo) * size
+                    x_t, before, after, v_t = _view(_pointer(call.x + at), tile, real), mem[t], mem[t + 1], pre[t]
+                    for i in range(0, width, LINE):
+                        _prefetch(call.x + at + width + i)
+                        _prefetch(call.grad_spikes + at + i)
+                    for j in range(n):
+                        _, m, v = _step(subtract, zero, delay, before[j], x_t[j], b[j], thr[j], nil, one)
+                        after[j] = m
+                        if not delay:
+                            v_t[j] = v
+                carry[:], gb[:], gt[:] = nil, nil, nil
+                for t in range(steps - 1, -1, -1):
+                    at = (t * neurons + lo) * size
+                    before, v_t = mem[t], pre[t]
+                    gs_t = _view(_pointer(call.grad_spikes + at), tile, real)
+                    gm_t = _view(_pointer(call.grad_mem + at), tile, real)
+                    for j in range(n):
+                        m, v = before[j], v_t[j]
+                        r = one if m - thr[j] > nil else nil
+                        grad_m, grad_s, grad_r, grad_thr = carry[j], gs_t[j], nil, nil
+                        if with_grad_mem:
+                            grad_m += gm_t[j]
+                        grad_v = grad_m
+                        if not delay:
+                            gate = (one if v - thr[j] > nil else nil) - r
+                            grad_r = grad_m * (thr[j] if subtract else v)
+                            grad_s -= grad_r
+                            if zero:
+                                grad_v = grad_m * (one - gate)
+                            else:
+                                grad_thr -= grad_m * gate
+                        through_s = grad_s * _curve(kind, pa, pc, one, v - thr[j])
+                        grad_v += through_s
+                        grad_thr -= through_s
+                        left, back = m, b[j] * grad_v
                         if zero:
-                            grad_v = grad_m * (one - gate)
-                        else:
-                            grad_thr -= grad_m * gate
-                    through_s = grad_s * _curve(kind, pa, pc, one, v - thr[j])
-                    grad_v += through_s
-                    grad_thr -= through_s
-                    left, back = m, b[j] * grad_v
-                    if zero:
-                        left = (one - r) * m
-                        grad_r -= back * m
-                        back = back * (one - r)
-                    if subtract:
-                        grad_r -= grad_v * thr[j]
-                        grad_thr -= grad_v * r
-                    if not detach:
-                        through_r = grad_r * _curve(kind, pa, pc, one, m - thr[j])
-                        back += through_r
-                        grad_thr -= through_r
-                    gx_t[j] = grad_v
-                    carry[j] = back
-                    if learn:
-                        gb[j] += grad_v * left
-                        gt[j] += grad_thr
+                            left = (one - r) * m
+                            grad_r -= back * m
+                            back = back * (one - r)
+                        if subtract:
+                            grad_r -= grad_v * thr[j]
+                            grad_thr -= grad_v * r
+                        if not detach:
+                            through_r = grad_r * _curve(kind, pa, pc, one, m - thr[j])
+                            back += through_r
+                            grad_thr -= through_r
+                        out[j] = grad_v
+                        carry[j] = back
+                        if learn:
+                            gb[j] += grad_v * left
+                            gt[j] += grad_thr
+                    _move(call.grad_x + at, out, n * size, stream)
+                if learn:
+                    _move(call.grad_beta + lo * size, gb, n * size, stream)
+                    _move(call.grad_threshold + lo * size, gt, n * size, stream)
+        _fence()
 
-    return _jit(kernel)
+    return _compile(kernel)

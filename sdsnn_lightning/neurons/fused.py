@@ -1,8 +1,11 @@
-"""The whole sequence as one differentiable operator, opaque to `torch.compile`: `leaky_sequence`.
+"""The whole sequence as one differentiable operator: `leaky_sequence`.
 
-It costs about 50 microseconds more per call than an `autograd.Function`, and in return the graph is not broken.
+Under `torch.compile` and tracing it is a custom operator, which does not break the graph. Eagerly it is an
+`autograd.Function` around the same code, which costs 0.15 ms less for each forward and backward.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,8 +16,7 @@ from sdsnn_lightning.neurons import cpu, reference
 from sdsnn_lightning.neurons.surrogate import Surrogate
 
 
-@torch.library.custom_op("sdsnn::leaky", mutates_args=())
-def _leaky(
+def _forward(
     x: Tensor,
     beta: Tensor,
     threshold: Tensor,
@@ -30,8 +32,7 @@ def _leaky(
     return backend.forward(x, beta, threshold, reset, delay, membrane)
 
 
-@torch.library.custom_op("sdsnn::leaky_backward", mutates_args=())
-def _leaky_backward(
+def _backward(
     grad_spikes: Tensor,
     grad_mem: Tensor | None,
     x: Tensor,
@@ -55,6 +56,10 @@ def _leaky_backward(
     return grad_x, grad_beta, grad_threshold
 
 
+_leaky = torch.library.custom_op("sdsnn::leaky", _forward, mutates_args=())
+_leaky_backward = torch.library.custom_op("sdsnn::leaky_backward", _backward, mutates_args=())
+
+
 @_leaky.register_fake
 def _(x: Tensor, beta: Tensor, threshold: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
     membrane = options[-1]
@@ -75,18 +80,38 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.save_for_backward(x, beta, threshold)
 
 
-def _backward(ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None) -> tuple[Any, ...]:
+def _gradients(
+    backward: Callable[..., Any], ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None
+) -> tuple[Any, ...]:
+    """Calls `_backward`, or the operator made of it, with what the context holds."""
     x, beta, threshold = ctx.saved_tensors
     _, needs_beta, needs_threshold, *_ = ctx.needs_input_grad
     grad_spikes = torch.zeros_like(x) if grad_spikes is None else grad_spikes
-    grad_x, grad_beta, grad_threshold = _leaky_backward(
+    grad_x, grad_beta, grad_threshold = backward(
         grad_spikes, grad_mem, x, beta, threshold, *ctx.options, needs_beta or needs_threshold
     )
     # One None for each of the six options.
     return grad_x, grad_beta if needs_beta else None, grad_threshold if needs_threshold else None, *[None] * 6
 
 
-_leaky.register_autograd(_backward, setup_context=_setup_context)
+_leaky.register_autograd(functools.partial(_gradients, _leaky_backward), setup_context=_setup_context)
+
+
+class _Leaky(torch.autograd.Function):
+    """The operator for eager mode."""
+
+    forward = staticmethod(_forward)
+    setup_context = staticmethod(_setup_context)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        # With `create_graph` the gradient is to be differentiated: the custom operator refuses that, with an error.
+        return _gradients(_leaky_backward if torch.is_grad_enabled() else _backward, ctx, *grads)
+
+
+def _eager(x: Tensor) -> bool:
+    """Whether `x` holds numbers, and nobody is recording what is done with them."""
+    return type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
 def leaky_sequence(
@@ -138,7 +163,8 @@ def leaky_sequence(
         return value.permute([d - 1 for d in order[1:]]) if moved else value
 
     beta, threshold = per_neuron("beta", beta), per_neuron("threshold", threshold)
-    spikes, mem = _leaky(
+    sequence: Callable[..., tuple[Tensor, Tensor]] = _Leaky.apply if _eager(x) else _leaky
+    spikes, mem = sequence(
         x.permute(order).contiguous(),
         beta,
         threshold,

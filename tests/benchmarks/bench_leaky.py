@@ -4,7 +4,7 @@ All contestants run alternately in one process, so that a busy machine slows the
 range of wall time and the median of processor time (all threads) in milliseconds, and how many times less than stepping
 `snntorch.Leaky` both medians are. Stepping is that of snnTorch's tutorials, over `x[t]`, whose backward adds up a
 tensor of zeros for every step; stepping over `x.unbind()`, which spares that, is shown beside it. Freed memory stays in
-the process, for all alike, as in training from the command line.
+the process, for all alike, as in training from the command line, unless `--return-memory` leaves the C library alone.
 """
 
 import argparse
@@ -78,8 +78,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--return-memory", action="store_true")
     options = parser.parse_args()
-    keep_freed_memory()
+    if not options.return_memory:
+        keep_freed_memory()
     torch.set_num_threads(options.threads)
     for shape in SHAPES:
         current = torch.randn(shape, requires_grad=True)
@@ -92,7 +94,8 @@ def main() -> None:
                 if repeat:  # the first round compiles and allocates
                     wall, busy = time.perf_counter() - start, time.process_time() - cpu_start
                     times[name].append((wall * 1e3, busy * 1e3))
-        print(f"\n{shape}, float32, {options.threads} thread(s), {options.repeats} repeats")
+        memory = "returned" if options.return_memory else "kept"
+        print(f"\n{shape}, float32, {options.threads} thread(s), {options.repeats} repeats, freed memory {memory}")
         base: list[float] = []
         for name, values in times.items():
             walls, busies = zip(*values, strict=True)

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
@@ -38,6 +39,26 @@ def test_float32_spikes_are_those_of_plain_torch_bit_by_bit(reset, delay, surrog
         assert ours.shape == theirs.shape
         close = torch.isclose(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().mean().item())
         assert close.float().mean() > 0.9999  # an undelayed reset amplifies last digits without bound
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "neurons", [5, 64, 1000, 2000]
+)  # less than a tile, whole tiles, and some whose rows fill no line
+@pytest.mark.parametrize("steps", [3, 40])
+def test_rows_past_the_caches_are_the_same(monkeypatch, threads, dtype, neurons, steps):
+    monkeypatch.setattr(cpu, "SMALL", 0)
+    torch.manual_seed(0)
+    x, grads = torch.randn(steps, neurons, dtype=dtype), torch.randn(2, steps, neurons, dtype=dtype)
+    options = x, torch.rand(neurons, dtype=dtype), torch.tensor(0.7, dtype=dtype), "subtract", True
+    rest = *options, False, "atan", 2.0, True
+    expected = *cpu.forward(*options, True), *cpu.backward(*grads, *rest)
+    assert torch.equal(expected[0], reference.forward(*options, True)[0])
+    monkeypatch.setattr(cpu, "LARGE", 0)
+    for count in (1, 2):
+        threads(count)
+        for ours, theirs in zip((*cpu.forward(*options, True), *cpu.backward(*grads, *rest)), expected, strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_not_finite_currents_propagate_as_in_plain_torch():
@@ -88,6 +109,26 @@ def test_works_in_a_fork_after_use_in_the_parent(threads):
     for spikes in loader:
         assert torch.equal(spikes, expected)
     assert torch.equal(Leaky(0.9)(current), expected)
+
+
+def test_runs_alone_where_torch_has_no_openmp_team(monkeypatch, threads):
+    threads(2)
+    current = torch.randn(10, 4, 5000)
+    expected = Leaky(0.9)(current)
+    monkeypatch.setattr(cpu, "_team", lambda: None)
+    assert torch.equal(Leaky(0.9)(current), expected)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_tensors_without_numbers_go_through_the_operator():
+    with FakeTensorMode() as mode:
+        current = mode.from_tensor(torch.randn(5, 2, 3)).requires_grad_()
+        spikes = Leaky(0.9)(current)
+        assert spikes.shape == (5, 2, 3)
+        assert torch.autograd.grad(spikes.sum(), current)[0].shape == (5, 2, 3)
+    traced = torch.jit.trace(Leaky(0.9), torch.zeros(5, 2, 3))
+    current = torch.full((5, 2, 3), 0.6)
+    assert torch.equal(traced(current), Leaky(0.9)(current))
 
 
 def test_falls_back_to_plain_torch_without_numba(monkeypatch):
