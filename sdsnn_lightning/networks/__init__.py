@@ -1,5 +1,6 @@
 """Networks: one architecture a file, time-first inside."""
 
+from sdsnn_lightning.networks.dvs_sew import SEWDVS, SEWDVSTwin
 from sdsnn_lightning.networks.keyword import KeywordConvNet, SpikingKeyword
 from sdsnn_lightning.networks.resnet import ResNet
 from sdsnn_lightning.networks.seen import SEEN
@@ -16,6 +17,7 @@ from sdsnn_lightning.networks.spikescr import SpikeSCR
 from sdsnn_lightning.networks.wrap import Wrapped
 
 __all__ = [
-    "SEEN", "EventTeacher", "FrameTeacher", "KeywordConvNet", "PlainStudent", "ResNet", "SEWResNet", "SEWStudent",
-    "SingleEyeStudent", "SingleEyeTeacher", "SpikeSCR", "SpikingKeyword", "Wrapped",
+    "SEEN", "SEWDVS", "EventTeacher", "FrameTeacher", "KeywordConvNet", "PlainStudent", "ResNet", "SEWDVSTwin",
+    "SEWResNet", "SEWStudent", "SingleEyeStudent", "SingleEyeTeacher", "SpikeSCR", "SpikingKeyword",
+    "Wrapped",
 ]  # fmt: skip
