@@ -20,7 +20,7 @@ NETWORKS = {
         "sdsnn_lightning.networks.KeywordConvNet", {"width": 4},
     ),
 }  # fmt: skip
-REFUSALS = {("attention", "vectors"): "compares positions"}
+REFUSALS = {("attention", "vectors"): "compares positions", ("samd", "vectors"): "a map of one position"}
 """What a combination that cannot work says; this teacher has neither maps nor time."""
 
 
