@@ -1,0 +1,226 @@
+"""A simulated set of event recordings: ten kinds of shapes on the set-up of CIFAR10-DVS.
+
+It stands in for CIFAR10-DVS (Li et al. 2017) where that set is absent: files of the same sensor, format and folders,
+far fewer and shorter. Everything about the pictures is ours. Size, place, turn, contrast, texture and clutter vary, so
+that a small network finds most shapes but not all. A result on it says how methods compare, no more.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.simulate.closed_loop import ClosedLoop, Job, make_recordings
+
+VERSION = 1
+"""Raised whenever the recordings change, so that an old set is known as such."""
+STAMP = "simulated.json"
+"""The file that marks a folder as simulated and says with which parameters."""
+CLASSES = ("arrow", "crescent", "cross", "disc", "half", "pentagon", "ring", "square", "star", "triangle")
+"""The kinds of shapes, in the order of their class indices."""
+RECORDINGS = 40
+LOOPS = 1
+"""Rounds of the closed loop, 0.2 s; CIFAR10-DVS has six."""
+_SIZE = 96  # of a drawn picture, in pixels
+_FINE = 3  # drawn larger by this, for smooth edges
+
+
+def write_simulated_recordings(
+    root: str | Path,
+    seed: int = 0,
+    *,
+    recordings: int = RECORDINGS,
+    loops: int = LOOPS,
+    workers: int | None = None,
+) -> Path:
+    """Writes the set as `<class>/<class>_<number>.aedat`, or reuses the one that stands there.
+
+    The folder appears whole or not at all, and two processes do not write it twice. The same parameters give the same
+    files, whatever the number of workers.
+
+    Args:
+        root: Folder of the set. A simulated set of other parameters or of another version in it is replaced.
+        seed: Everything is drawn from it.
+        recordings: Recordings of every class.
+        loops: Rounds of the closed loop in a recording, 0.2 s each.
+        workers: Processes; the number of usable cores where None.
+
+    Returns:
+        `root`.
+
+    Raises:
+        ConfigError: If a parameter is too small.
+        DataError: If `root` holds files that this function did not write, which are left alone, or cannot be written.
+    """
+    from filelock import FileLock
+
+    root = Path(root)
+    parameters = {"seed": seed, "recordings": recordings, "loops": loops}
+    for key, least in (("seed", 0), ("recordings", 1), ("loops", 1)):
+        if parameters[key] < least:
+            raise ConfigError(f"simulated recordings: {key} is {parameters[key]}; give {least} or more")
+    stamp = {"generator": "sdsnn_lightning.simulate.shapes", "version": VERSION, "parameters": parameters}
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):
+            if not _reusable(root, stamp):
+                _write(root, stamp, workers)
+    except OSError as error:
+        raise DataError(
+            f"{root}: cannot write the simulated recordings ({error.strerror or error}); "
+            "free space there or set data.init_args.simulated_root to another folder"
+        ) from error
+    return root
+
+
+def _reusable(root: Path, stamp: dict[str, Any]) -> bool:
+    """Whether the set asked for stands there already; refuses to touch what was not simulated here."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / STAMP).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{root}: holds no readable {STAMP}, so it was not simulated; give another folder") from error
+    if not isinstance(found, dict) or found.get("generator") != stamp["generator"]:
+        raise DataError(f"{root}: is a simulated set of another kind; give another folder")
+    return found == stamp
+
+
+def _write(root: Path, stamp: dict[str, Any], workers: int | None) -> None:
+    """Writes aside, then renames."""
+    # The data package imports the data modules, which import this module.
+    from sdsnn_lightning.data.aedat import write_aedat
+
+    parameters = stamp["parameters"]
+    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+        done: Any = make_recordings(_jobs(partial, parameters), ClosedLoop(loops=parameters["loops"]), workers=workers)
+        if sys.stdout.isatty():
+            from rich.progress import track
+
+            done = track(done, "Simulating recordings", total=len(CLASSES) * parameters["recordings"])
+        for job, events in done:
+            write_aedat(job.path, events, comments=["Simulated: sdsnn_lightning.simulate.shapes"])
+        (partial / STAMP).write_text(json.dumps(stamp, indent=1))
+        shutil.rmtree(root, ignore_errors=True)
+        os.replace(partial, root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _jobs(folder: Path, parameters: dict[str, int]) -> Iterator[Job]:
+    """Draws the picture of every recording."""
+    for label, name in enumerate(CLASSES):
+        (folder / name).mkdir()
+        for number in range(parameters["recordings"]):
+            seed = (parameters["seed"], label, number)
+            encoded = BytesIO()
+            draw_shape(name, np.random.default_rng([*seed, 0])).save(encoded, "PNG", compress_level=1)
+            path = folder / name / f"{name}_{number:03d}.aedat"
+            yield Job(encoded.getvalue(), f"{name} {number}", path, (*seed, 1))
+
+
+def draw_shape(name: str, rng: np.random.Generator) -> Image.Image:
+    """Draws one picture: a textured shape among clutter on a textured ground.
+
+    Args:
+        name: One of `CLASSES`.
+        rng: Draws all that varies: radius 0.2 to 0.36 of the picture, place anywhere it fits, any turn, squeezed by
+            up to a fifth, brighter or darker than the ground by 0.12 to 0.4, two to five bits of clutter of that
+            contrast or less.
+
+    Returns:
+        Grey, 96x96.
+    """
+    ground = rng.uniform(0.3, 0.7)
+    contrast = rng.uniform(0.12, 0.4) * (-1 if rng.random() < ground else 1)  # mostly away from the nearer end
+    picture = ground + _texture(rng, rng.uniform(0.01, 0.05))
+    for _ in range(rng.integers(2, 6)):
+        mask = _clutter(rng)
+        picture += mask * rng.uniform(0.5, 1.0) * abs(contrast) * rng.choice([-1, 1])
+    radius = rng.uniform(0.2, 0.36)
+    centre = rng.uniform(radius, 1 - radius, 2)
+    mask = _mask(_outline(name, rng), centre, radius, rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.0))
+    inside = ground + contrast + _texture(rng, rng.uniform(0.01, 0.07))
+    picture = picture * (1 - mask) + inside * mask
+    return Image.fromarray(np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8))
+
+
+def _arc(begin: float, end: float, radius: float = 1.0, x: float = 0.0) -> NDArray[np.float64]:
+    """Points `[24, 2]` on a circle around (x, 0)."""
+    turn = np.linspace(begin, end, 24)
+    return np.stack([x + radius * np.cos(turn), radius * np.sin(turn)], 1)
+
+
+def _regular(corners: int, inner: float | None = None) -> NDArray[np.float64]:
+    """A regular polygon, or a star whose inner corners lie at `inner`."""
+    count = corners if inner is None else 2 * corners
+    turn = 2 * np.pi * np.arange(count) / count
+    radius = np.ones(count) if inner is None else np.where(np.arange(count) % 2, inner, 1.0)
+    return radius[:, None] * np.stack([np.cos(turn), np.sin(turn)], 1)
+
+
+def _outline(name: str, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+    """Closed outlines `[points, 2]` within the unit circle; a second one is a hole."""
+    thick = rng.uniform(0.25, 0.4)
+    if name == "arrow":
+        half = thick / 2
+        corners = [(1, 0), (0.2, 0.7), (0.2, half), (-1, half), (-1, -half), (0.2, -half), (0.2, -0.7)]
+        return [np.array(corners, float)]
+    if name == "crescent":  # between a circle and one moved to the right; both pass through (0.3, +-0.954)
+        tip = np.arccos(0.3)
+        inner = np.hypot(0.3 - 0.55, np.sin(tip))
+        back = np.pi - np.arcsin(np.sin(tip) / inner)
+        return [np.concatenate([_arc(tip, 2 * np.pi - tip), _arc(2 * np.pi - back, back, inner, 0.55)])]
+    if name == "cross":
+        t = thick
+        corners = [(1, t), (t, t), (t, 1), (-t, 1), (-t, t), (-1, t)]
+        return [np.array([*corners, *((-x, -y) for x, y in corners)], float)]
+    if name == "half":
+        return [_arc(-np.pi / 2, np.pi / 2) - (0.3, 0)]
+    if name in ("disc", "ring"):
+        circle = _arc(0, 2 * np.pi)
+        return [circle] if name == "disc" else [circle, circle * rng.uniform(0.5, 0.7)]
+    corners_of = {"pentagon": 5, "square": 4, "triangle": 3}
+    return [_regular(5, inner=0.4) if name == "star" else _regular(corners_of[name])]
+
+
+def _mask(
+    outlines: list[NDArray[np.float64]], centre: NDArray, radius: float, turn: float, squeeze: float
+) -> NDArray[np.float32]:
+    """Fills outlines, turned and placed (in parts of the picture); float32 `[_SIZE, _SIZE]` in [0, 1]."""
+    side = _SIZE * _FINE
+    image = Image.new("L", (side, side))
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    for number, outline in enumerate(outlines):
+        points = side * (centre + radius * (outline * (1, squeeze)) @ rotation.T)
+        ImageDraw.Draw(image).polygon([(float(x), float(y)) for x, y in points], fill=0 if number else 255)
+    return np.asarray(image.resize((_SIZE, _SIZE), Image.Resampling.BOX), np.float32) / np.float32(255)
+
+
+def _clutter(rng: np.random.Generator) -> NDArray[np.float32]:
+    """A bar or a blot somewhere."""
+    corners = np.array([(1, 0.15), (-1, 0.15), (-1, -0.15), (1, -0.15)]) if rng.random() < 0.5 else _arc(0, 2 * np.pi)
+    blot = len(corners) > 4
+    radius = rng.uniform(0.03, 0.07) if blot else rng.uniform(0.08, 0.2)
+    return _mask([corners], rng.uniform(0, 1, 2), radius, rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1))
+
+
+def _texture(rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
+    """Smooth noise `[_SIZE, _SIZE]` of the given standard deviation; grains of 4 to 12 pixels."""
+    grains = int(rng.integers(_SIZE // 12, _SIZE // 4))
+    noise = Image.fromarray(rng.standard_normal((grains, grains), dtype=np.float32))
+    smooth = np.asarray(noise.resize((_SIZE, _SIZE), Image.Resampling.BICUBIC))
+    scaled: NDArray[np.float32] = smooth * np.float32(strength / smooth.std())
+    return scaled
