@@ -9,7 +9,7 @@ from conftest import SHARED
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.data.spike_files import SpikeFile
-from sdsnn_lightning.data_commands import number_words
+from sdsnn_lightning.data_commands.to_spikes import number_words
 from sdsnn_lightning.simulate.cochlea import place_hz, spike_trains
 
 

@@ -1,4 +1,4 @@
-"""`sdsnn data`: makes data sets. `sdsnn data to-spikes` turns folders of spoken words into spike files."""
+"""`sdsnn data to-spikes`: turns folders of spoken words into spike files."""
 
 import argparse
 import os
@@ -7,18 +7,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sdsnn_lightning.cores import usable_cores
+from sdsnn_lightning.data_commands.spike_conversion import Tally, convert
 from sdsnn_lightning.errors import ConfigError, DataError
 
 if TYPE_CHECKING:  # the data package imports torch, which `sdsnn data --help` need not wait for
-    from sdsnn_lightning.data.spike_files import SpikeSample
+    pass
 
 EPILOG = """examples:
   one file of all recordings, sorted by path:
@@ -34,36 +34,14 @@ EPILOG = """examples:
 """
 FILE_PARTS = {"train": "train", "val": "valid", "test": "test"}
 """Part of a split to the word in the file's name, as in SSC."""
-_AT_ONCE = 32  # recordings handed to the threads together
 
 
-@dataclass
-class Tally:
-    """What conversion met on its way, to be said once at the end.
-
-    Attributes:
-        seconds: Length of every recording.
-        spikes: Spikes of every recording that has any.
-        silent: Recordings without a spike, which are left out.
-        mixed: Number of recordings with more than one channel.
-        rates: Number of recordings by their rate in Hz.
-    """
-
-    seconds: list[float] = field(default_factory=list)
-    spikes: list[int] = field(default_factory=list)
-    silent: list[Path] = field(default_factory=list)
-    mixed: int = 0
-    rates: Counter[int] = field(default_factory=Counter)
-
-
-def main(args: list[str]) -> None:
-    """Runs one of the data commands.
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the words and options of `to-spikes`.
 
     Args:
-        args: Command-line words after `data`.
+        commands: The commands of `sdsnn data`.
     """
-    parser = argparse.ArgumentParser(prog="sdsnn data", description="Make data sets.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     spikes = commands.add_parser(
         "to-spikes",
         help="Spoken words to spike files in the layout of SHD.",
@@ -94,26 +72,20 @@ def main(args: list[str]) -> None:
     spikes.add_argument("--valid-speakers", type=_names, default=[], metavar="A,B", help="Held out for validation.")
     spikes.add_argument("--test-speakers", type=_names, default=[], metavar="A,B", help="Held out for the test.")
     spikes.add_argument("--sample-rate", type=int, metavar="HZ", help="Resample every recording to this rate first.")
-    spikes.add_argument("--workers", type=int, default=_cores(), help="Threads; one for every core by default.")
+    spikes.add_argument("--workers", type=int, default=usable_cores(), help="Threads; one for every core by default.")
     spikes.add_argument("--overwrite", action="store_true", help="Replace files that exist.")
     spikes.set_defaults(run=to_spikes)
-    options = parser.parse_args(args)
-    options.run(options)
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def to_spikes(options: argparse.Namespace) -> None:
     """Runs `sdsnn data to-spikes`. Files appear together, when all are whole.
 
     Args:
-        options: See `main`.
+        options: See `add_parser`.
 
     Raises:
         ConfigError: If options contradict each other.
@@ -239,60 +211,6 @@ def _convert_all(
         if new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     _report(files, tallies, len(class_names), options.sample_rate, time.monotonic() - began)
-
-
-def convert(
-    recordings: Sequence[tuple[Path, int, int]],
-    class_names: Sequence[str],
-    sample_rate: int | None,
-    workers: int,
-    tally: Tally,
-) -> Iterator["SpikeSample"]:
-    """Turns recordings into spike trains, in order; in threads, as decoder and cochlea let go of the interpreter.
-
-    Args:
-        recordings: File, label and speaker of each.
-        class_names: Words in index order.
-        sample_rate: Rate in Hz that recordings are brought to first; their own where None.
-        workers: Number of threads.
-        tally: Takes down what is met.
-
-    Yields:
-        One sample a recording that has a spike.
-
-    Raises:
-        DataError: If a recording cannot be read, or holds no or broken samples.
-    """
-    from sdsnn_lightning.data.audio import decode, to_mono
-    from sdsnn_lightning.data.spike_files import SpikeSample
-    from sdsnn_lightning.simulate.cochlea import spike_trains
-
-    spike_trains(np.zeros(1), 16000)  # compiles before the threads start
-
-    def one(path: Path) -> tuple[np.ndarray, np.ndarray, int, int, float]:
-        waveform, rate = decode(path)
-        if not np.isfinite(waveform).all():
-            raise DataError(f"{path} holds samples that are NaN or infinite; fetch it again or delete it")
-        mono = to_mono(waveform, rate, sample_rate or rate)
-        times, units = spike_trains(mono, sample_rate or rate)
-        return times, units, rate, waveform.shape[1], len(waveform) / rate
-
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for start in range(0, len(recordings), _AT_ONCE):
-            group = recordings[start : start + _AT_ONCE]
-            results = pool.map(one, [path for path, _, _ in group])
-            for (path, label, speaker), (times, units, rate, channels, seconds) in zip(group, results, strict=True):
-                tally.rates[rate] += 1
-                tally.mixed += channels > 1
-                tally.seconds.append(seconds)
-                if not len(times):
-                    tally.silent.append(path)
-                    continue
-                tally.spikes.append(len(times))
-                yield SpikeSample(times, units, label, speaker, class_names[label])
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _report(
