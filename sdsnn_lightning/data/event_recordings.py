@@ -7,6 +7,7 @@ CIFAR10-DVS recording, saved as `out1`), `.npz` (arrays t, x, y, p, as spikingje
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -185,3 +186,39 @@ def find_recordings(
             "restore it, or name the classes there are in data.init_args.classes"
         )
     return names, [recording for recording in found if recording.label in set(names)]
+
+
+def ordered_split(labels: Sequence[str], share: float) -> tuple[list[int], list[int]]:
+    """Cuts the first part of every class off, rounded up, but leaves one recording of each for the rest.
+
+    Args:
+        labels: Class of every recording, in order.
+        share: Share of the first part.
+
+    Returns:
+        Positions of the first and of the second part, in order.
+    """
+    first = set()
+    for label in set(labels):
+        members = [i for i, other in enumerate(labels) if other == label]
+        first.update(members[: min(ceil(share * len(members)), len(members) - 1)])
+    return [i for i in range(len(labels)) if i in first], [i for i in range(len(labels)) if i not in first]
+
+
+def random_split(labels: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Draws a part of every class: `share` of it, rounded, at least one recording and not all.
+
+    Args:
+        labels: Class of every recording, in order.
+        share: Share of the second part.
+        seed: Chooses them; the same on any machine.
+
+    Returns:
+        Positions of the first and of the second part, in order.
+    """
+    rng, second = np.random.default_rng(seed), set()
+    for label in sorted(set(labels)):
+        members = [i for i, other in enumerate(labels) if other == label]
+        count = min(max(round(share * len(members)), 1), len(members) - 1)
+        second.update(rng.permutation(members)[:count].tolist())
+    return [i for i in range(len(labels)) if i not in second], [i for i in range(len(labels)) if i in second]
