@@ -156,7 +156,11 @@ def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Averages `[N, C, H, W]` down to a size that is not finer."""
-    return maps if tuple(maps.shape[-2:]) == size else functional.adaptive_avg_pool2d(maps, size)
+    if tuple(maps.shape[-2:]) == size:
+        return maps
+    if size == (1, 1):  # the usual case, and unlike adaptive pooling deterministic on a GPU
+        return maps.mean((-2, -1), keepdim=True)
+    return functional.adaptive_avg_pool2d(maps, size)
 
 
 @full_precision

@@ -186,6 +186,27 @@ def test_blurring_follows_the_paper_and_swapped_the_scripts():
         built(strategy, student, other)
 
 
+@pytest.mark.parametrize("method", FEATURES + LOGITS, ids=lambda m: m.__name__)
+def test_mixed_precision_and_double_precision(method):
+    for dtype, autocast in ((torch.bfloat16, True), (torch.float64, False)):
+        student, teacher = (
+            Output(o.logits.to(dtype), {name: x.to(dtype) for name, x in o.features.items()})
+            for o in (output(MAPS, T, 0), output(TEACHER_MAPS, 16, 1))
+        )
+        strategy = method()
+        # Features of the trial on one sample have the precision of the weights.
+        exact = [
+            Output(o.logits, {k: x.float() if autocast else x for k, x in o.features.items()})
+            for o in (student, teacher)
+        ]
+        adapter = built(strategy, *exact)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = strategy.loss(step(trained(student), teacher), adapter)
+        assert loss.dtype == (torch.float32 if autocast else torch.float64)
+        assert loss.isfinite()
+        loss.backward()
+
+
 def test_blurring_without_masks_needs_no_luck_and_alignment_only_other_channels():
     student, teacher = output(MAPS, T, 0), output({"late": (7, 4, 4)}, T, 1)
     strategy = BlurredFeatureDistillation(ratio=0.0)
