@@ -14,10 +14,12 @@ from sdsnn_lightning.networks.single_eye import (
     SingleEyeTeacher,
 )
 from sdsnn_lightning.networks.spikescr import SpikeSCR
+from sdsnn_lightning.networks.spiking_resnet import SpikingResNet
+from sdsnn_lightning.networks.vgg_snn import VGGSNN
 from sdsnn_lightning.networks.wrap import Wrapped
 
 __all__ = [
-    "SEEN", "SEWDVS", "EventTeacher", "FrameTeacher", "KeywordConvNet", "PlainStudent", "ResNet", "SEWDVSTwin",
-    "SEWResNet", "SEWStudent", "SingleEyeStudent", "SingleEyeTeacher", "SpikeSCR", "SpikingKeyword",
-    "Wrapped",
+    "SEEN", "SEWDVS", "VGGSNN", "EventTeacher", "FrameTeacher", "KeywordConvNet", "PlainStudent", "ResNet",
+    "SEWDVSTwin", "SEWResNet", "SEWStudent", "SingleEyeStudent", "SingleEyeTeacher", "SpikeSCR", "SpikingKeyword",
+    "SpikingResNet", "Wrapped",
 ]  # fmt: skip
