@@ -161,7 +161,7 @@ def test_a_second_cross_entropy_is_pointed_out():
     [
         (lambda: TemporalLogits(temperature=0.0), r"TemporalLogits\.temperature is 0\.0; set it above 0"),
         (lambda: TemporalLogits(ensemble="most"), r"TemporalLogits\.ensemble is 'most'; choose one of all, correct"),
-        (lambda: TemporalEfficientTraining(regularisation=2), "regularisation is 2; set it to at least 0 and at most 1"),
+        (lambda: TemporalEfficientTraining(regularisation=2), "regularisation is 2; set it to at least 0 and at most"),
         (lambda: TemporalSeparation(entropy=-1.0), r"entropy is -1\.0; set it to at least 0"),
         (lambda: TemporalSelfDistillation(variant="x"), r"TemporalSelfDistillation\.variant is 'x'"),
         (lambda: HeadTailDistillation(head=1.0), r"HeadTailDistillation\.head is 1\.0"),
