@@ -16,6 +16,7 @@ RUNNABLE = [path for path in EXPERIMENTS if path not in OVERLAYS]
 SMALL = {
     "SingleEye": {"simulated_subjects": 3, "simulated_clips": 1, "size": 32, "batch_size": 3, "val_fraction": 0.4},
     "SpeechCommands": {"batch_size": 8},
+    "CIFAR10DVS": {"simulated_recordings": 4, "size": 16, "batch_size": 4, "val_fraction": 0.34},
     "SpikingHeidelberg": {"batch_size": 8},
     "SpikingSpeechCommands": {"batch_size": 8},
 }

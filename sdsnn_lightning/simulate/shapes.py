@@ -31,6 +31,7 @@ CLASSES = ("arrow", "crescent", "cross", "disc", "half", "pentagon", "ring", "sq
 RECORDINGS = 40
 LOOPS = 1
 """Rounds of the closed loop, 0.2 s; CIFAR10-DVS has six."""
+_FEW = 100  # recordings made in less time than new processes take to start
 _SIZE = 96  # of a drawn picture, in pixels
 _FINE = 3  # drawn larger by this, for smooth edges
 
@@ -53,7 +54,7 @@ def write_simulated_recordings(
         seed: Everything is drawn from it.
         recordings: Recordings of every class.
         loops: Rounds of the closed loop in a recording, 0.2 s each.
-        workers: Processes; the number of usable cores where None.
+        workers: Processes; where None, the number of usable cores, or one for so few recordings that it is faster.
 
     Returns:
         `root`.
@@ -102,6 +103,9 @@ def _write(root: Path, stamp: dict[str, Any], workers: int | None) -> None:
     from sdsnn_lightning.data.aedat import write_aedat
 
     parameters = stamp["parameters"]
+    number = len(CLASSES) * parameters["recordings"]
+    if workers is None and number < _FEW:
+        workers = 1
     partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
@@ -109,7 +113,7 @@ def _write(root: Path, stamp: dict[str, Any], workers: int | None) -> None:
         if sys.stdout.isatty():
             from rich.progress import track
 
-            done = track(done, "Simulating recordings", total=len(CLASSES) * parameters["recordings"])
+            done = track(done, "Simulating recordings", total=number)
         for job, events in done:
             write_aedat(job.path, events, comments=["Simulated: sdsnn_lightning.simulate.shapes"])
         (partial / STAMP).write_text(json.dumps(stamp, indent=1))
