@@ -15,11 +15,13 @@ from sdsnn_lightning.networks.single_eye import (
 )
 from sdsnn_lightning.networks.spikescr import SpikeSCR
 from sdsnn_lightning.networks.spiking_resnet import SpikingResNet
+from sdsnn_lightning.networks.spikingformer import Spikingformer
 from sdsnn_lightning.networks.vgg_snn import VGGSNN
+from sdsnn_lightning.networks.vit import ViT
 from sdsnn_lightning.networks.wrap import Wrapped
 
 __all__ = [
     "SEEN", "SEWDVS", "VGGSNN", "EventTeacher", "FrameTeacher", "KeywordConvNet", "PlainStudent", "ResNet",
     "SEWDVSTwin", "SEWResNet", "SEWStudent", "SingleEyeStudent", "SingleEyeTeacher", "SpikeSCR", "SpikingKeyword",
-    "SpikingResNet", "Wrapped",
+    "SpikingResNet", "Spikingformer", "ViT", "Wrapped",
 ]  # fmt: skip
