@@ -1,4 +1,4 @@
-"""Hybrid step-wise distillation: two parts of a run, two objects, two halves, and none of the released code's faults."""
+"""Hybrid step-wise distillation: two parts of a run, two objects, two halves; the released code's faults stay out."""
 
 import pytest
 import torch
