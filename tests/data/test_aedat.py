@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 from conftest import SHARED
@@ -112,6 +114,42 @@ def test_aedat4_needs_its_library_and_a_whole_file(tmp_path):
     file = put(tmp_path / "a.aedat4", b"#!AER-DAT4.0\r\nbroken")
     with pytest.raises(DataError, match="pip install aedat|cannot be read as AEDAT4"):
         read_aedat4(file)
+
+
+def write_aedat4(path, *packets):
+    """An uncompressed AEDAT4 file, byte by byte: text, FlatBuffer IOHE with the streams in XML, FlatBuffers EVTS."""
+    node = "/mainloop/Recorder/outInfo/"
+    xml = (
+        f'<dv version="2.0"><node name="outInfo" path="{node}"><node name="0" path="{node}0/">'
+        '<attr key="compression" type="string">NONE</attr><attr key="typeIdentifier" type="string">EVTS</attr>'
+        f'<node name="info" path="{node}0/info/"><attr key="sizeX" type="int">128</attr>'
+        '<attr key="sizeY" type="int">128</attr></node></node></node></dv>'
+    ).encode()
+    # root at 24; vtable at 8 with three fields; the table; then the string its third field points at
+    head = struct.pack("<I4s5H6x", 24, b"IOHE", 10, 20, 4, 12, 8) + struct.pack("<iiIq", 16, 0, 12, -1)
+    head += struct.pack("<I", len(xml)) + xml + b"\0"
+    data = b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(head)) + head
+    for events in packets:
+        body = struct.pack("<I4s3H2xiI8xI", 16, b"EVTS", 6, 8, 4, 8, 12, len(events))
+        body += b"".join(struct.pack("<qhh?3x", *event) for event in events)
+        data += struct.pack("<iiI", 0, len(body) + 4, len(body)) + body
+    path.write_bytes(data)
+    return path
+
+
+def test_aedat4(tmp_path):
+    pytest.importorskip("aedat", reason="the library is optional")
+    first, second = [(10, 1, 2, True), (11, 127, 0, False)], [(20, 0, 127, True)]
+    events = read_aedat4(write_aedat4(tmp_path / "a.aedat4", first, second))
+    assert events.dtype == EVENT_DTYPE
+    assert events.tolist() == [(10, 1, 2, 1), (11, 127, 0, 0), (20, 0, 127, 1)]
+    for packets, message in (
+        ([], "holds no event"),
+        ([second, first], "time goes back by 10 us"),
+        ([[(0, 128, 0, True)]], "outside 128x128"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_aedat4(write_aedat4(tmp_path / "a.aedat4", *packets))
 
 
 @pytest.mark.skipif(not REAL, reason="no real recordings")
