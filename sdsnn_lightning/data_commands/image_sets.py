@@ -52,12 +52,13 @@ class ImageClass:
             raise DataError(f"{self.path} cannot be read ({error}); fetch it again") from error
 
 
-def find_classes(root: Path, limit: int | None = None) -> list[ImageClass]:
+def find_classes(root: Path, limit: int | None = None, test_limit: int | None = None) -> list[ImageClass]:
     """Looks at a set of images: `[<split>/]<class>/<image>` or `[<split>/]<class>.tar`.
 
     Args:
         root: Folder of the set.
-        limit: The first images to take of every class; all where None.
+        limit: Take this many images of every class, from the first; all where None.
+        test_limit: The same for the part `test`; `limit` where None.
 
     Returns:
         The classes of every part, by name.
@@ -66,8 +67,10 @@ def find_classes(root: Path, limit: int | None = None) -> list[ImageClass]:
         DataError: If there is no image, a tar archive is broken or has none, or a class is there twice.
     """
     try:
-        splits = [root / name for name in SPLITS if (root / name).is_dir()]
-        found = [c for split in splits for c in _classes(split, split.name, limit)] or _classes(root, "", limit)
+        found = []
+        for split in (name for name in SPLITS if (root / name).is_dir()):
+            found += _classes(root / split, split, test_limit if split == "test" and test_limit else limit)
+        found = found or _classes(root, "", limit)
     except OSError as error:
         raise DataError(f"{error.filename or root} cannot be read ({error.strerror}); mend its rights") from error
     if not found:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sdsnn_lightning.simulate.closed_loop import Job
 
 EPILOG = """examples:
-  recordings of the first 100 images of every class, in the layout of CIFAR10-DVS:
-    sdsnn data to-events data/cifar10 data/cifar10_sim_dvs --limit 100
+  recordings of the first images of every class, in the layout of CIFAR10-DVS within train/ and test/:
+    sdsnn data to-events data/cifar10 data/cifar10_sim_dvs --limit 100 --test-limit 20
   a folder <class>/<image>, two rounds of the loop instead of six, half as sensitive, as arrays:
     sdsnn data to-events pictures recordings --loops 2 --threshold 0.5 --format npz
   a video, with its motion interpolated to 250 frames a second first:
@@ -62,6 +62,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="A new folder for [<split>/]<class>/<image>.aedat; of a video a file, or a folder for one.",
     )
     events.add_argument("--limit", type=int, metavar="N", help="Take the first N images of every class and split.")
+    events.add_argument("--test-limit", type=int, metavar="N", help="The same for test/; as --limit by default.")
     events.add_argument("--format", choices=FORMATS, help="aedat is AER-DAT2.0 at 128x128; npz holds arrays t x y p.")
     events.add_argument("--loops", type=int, metavar="N", help="Rounds of an image's loop, 0.2 s each; 6 by default.")
     events.add_argument("--threshold", type=float, metavar="X", help="Log-intensity step of an event; 0.26, video 0.2.")
@@ -111,7 +112,7 @@ def _convert_images(options: argparse.Namespace) -> None:
     """Records every image into a folder aside, then renames it."""
     if options.upsample_fps is not None:
         raise ConfigError("--upsample-fps is for a video; take it out")
-    classes = find_classes(options.source, options.limit)
+    classes = find_classes(options.source, options.limit, options.test_limit)
     _check_free(options.out, options.overwrite)
     began = time.monotonic()
     partial = None
@@ -213,7 +214,7 @@ def write_events(path: Path, events: "NDArray[np.void]") -> None:
 
 def _write_stamp(folder: Path, classes: Sequence[ImageClass], options: argparse.Namespace) -> None:
     """Notes beside the recordings what they are."""
-    keys = ("limit", "format", "loops", "threshold", "seed")
+    keys = ("limit", "test_limit", "format", "loops", "threshold", "seed")
     facts = {
         "generator": "sdsnn data to-events",
         "version": 1,

@@ -30,9 +30,9 @@ def convert_video(options: argparse.Namespace) -> None:
         ConfigError: If options are for images, or name two formats.
         DataError: If the video cannot be decoded or gives no event, or the output exists or cannot be written.
     """
-    for key in ("limit", "loops"):
+    for key in ("limit", "test_limit", "loops"):
         if getattr(options, key) is not None:
-            raise ConfigError(f"--{key} is for images and {options.source} is a file; take it out")
+            raise ConfigError(f"--{key.replace('_', '-')} is for images and {options.source} is a file; take it out")
     path = _output(options)
     params = EventCameraParams()
     if options.threshold is not None:

@@ -34,7 +34,7 @@ def folders(tmp_path):
 def tars(folders):
     """The same in tars, with a split."""
     root = folders.parent / "tars"
-    for split, count in (("train", 3), ("test", 1)):
+    for split, count in (("train", 3), ("test", 2)):
         (root / split).mkdir(parents=True)
         for name in ("cat", "dog"):
             with tarfile.open(root / split / f"{name}.tar", "w") as archive:
@@ -76,13 +76,15 @@ def test_tars_keep_their_split_and_a_limit_changes_no_recording(tars, tmp_path, 
     run(tars, tmp_path / "few", "--limit", 2)
     said = capsys.readouterr().out
     assert f"{tmp_path / 'few' / 'train'}: 4 recordings, 2 classes" in said
-    assert f"{tmp_path / 'few' / 'test'}: 2 recordings, 2 classes" in said
+    assert f"{tmp_path / 'few' / 'test'}: 4 recordings, 2 classes" in said
     few = {path.relative_to(tmp_path / "few") for path in (tmp_path / "few").rglob("*.aedat")}
     assert sorted(map(str, few)) == [
-        "test/cat/1.aedat", "test/dog/1.aedat",
+        "test/cat/1.aedat", "test/cat/10.aedat", "test/dog/1.aedat", "test/dog/10.aedat",
         "train/cat/1.aedat", "train/cat/2.aedat", "train/dog/1.aedat", "train/dog/2.aedat",
     ]  # fmt: skip  # by number: 10 comes last and is left out
     assert all((tmp_path / "few" / path).read_bytes() == (tmp_path / "all" / path).read_bytes() for path in few)
+    run(tars, tmp_path / "fewer", "--limit", 3, "--test-limit", 1)
+    assert len(list((tmp_path / "fewer").rglob("*.aedat"))) == 8
     train, test = (read_aedat(tmp_path / "all" / split / "cat" / "1.aedat") for split in ("train", "test"))
     assert not np.array_equal(train, test)  # the same picture, but sensors of their own
 
