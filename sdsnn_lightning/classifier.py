@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from sdsnn_lightning.checkpoints import check_classes, check_state
 from sdsnn_lightning.errors import ConfigError, NonFiniteLossError
@@ -96,6 +97,7 @@ class Classifier(LightningModule):
         self.strategies: dict[str, Strategy] = {}
         self.span = (0.0, 1.0)
         self.scores: nn.ModuleDict | None = None
+        self.losses: nn.ModuleDict | None = None
         self.trained_on: str | None = None
 
     def add_strategy(self, strategy: Strategy) -> None:
@@ -119,6 +121,8 @@ class Classifier(LightningModule):
         self.scores = nn.ModuleDict(
             {part: ClassificationScores(self.num_classes, names, groups) for part in ("val", "test")}
         )
+        # Not Lightning's own mean, which is off where processes have unequal shares.
+        self.losses = nn.ModuleDict({part: MeanMetric() for part in ("val", "test")})
 
     @property
     def _datamodule(self) -> Any:
@@ -187,7 +191,7 @@ class Classifier(LightningModule):
                 f"the network's scores are not finite in {part} at step {self.global_step}; "
                 "lower the learning rate (model.init_args.optimizer.init_args.lr) and train anew"
             )
-        self.log(f"{part}/task", loss, batch_size=len(scores), sync_dist=True)
+        self.losses[part].update(loss, len(scores))  # type: ignore[index, operator]
         self.scores[part].update(scores, batch.target, batch.groups)  # type: ignore[index, operator]
 
     def on_validation_epoch_end(self) -> None:
@@ -199,6 +203,7 @@ class Classifier(LightningModule):
         self._log_scores("test")
 
     def _log_scores(self, part: str, bar: tuple[str, ...] = ()) -> None:
+        self.log(f"{part}/task", self.losses[part].compute(), rank_zero_only=False)  # type: ignore[index, operator]
         metric = self.scores[part]  # type: ignore[index]
         for name, value in metric.compute().items():  # type: ignore[operator]
             self.log(f"{part}/{name}", value, prog_bar=f"{part}/{name}" in bar, rank_zero_only=False)
@@ -206,10 +211,12 @@ class Classifier(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Starts the validation scores afresh; the last ones stay readable until then."""
         self.scores["val"].reset()  # type: ignore[index, operator]
+        self.losses["val"].reset()  # type: ignore[index, operator]
 
     def on_test_epoch_start(self) -> None:
         """Starts the test scores afresh."""
         self.scores["test"].reset()  # type: ignore[index, operator]
+        self.losses["test"].reset()  # type: ignore[index, operator]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Class probabilities `[B, K]` of one batch, with the group indices of its samples."""

@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from sdsnn_lightning.checkpoints import check_classes, check_state, load_network_state
 from sdsnn_lightning.classifier import Classifier, NetworkFactory, network_inputs, run_network
 from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.seeding import seed_place
 from sdsnn_lightning.strategies.base import Strategy
 from sdsnn_lightning.strategies.schedules import Schedule, weight_at
 from sdsnn_lightning.types import Batch, Output, Step
@@ -91,7 +93,9 @@ class Distiller(Classifier):
         if strategy.needs_teacher and self.teacher is None:
             raise ConfigError(f"strategy '{strategy.name}' needs a teacher; set model.init_args.teacher")
         self._load_teacher()
-        adapter = strategy.build(self)
+        with isolate_rng():  # its first weights depend on its name alone, not on what was drawn before
+            seed_place(*strategy.name.encode())
+            adapter = strategy.build(self)
         if adapter is not None:
             self.adapters[strategy.name] = adapter
         self.strategies[strategy.name] = strategy

@@ -12,6 +12,7 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichModelSummary, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
@@ -127,6 +128,31 @@ def close_process_group() -> None:
         distributed.destroy_process_group()
 
 
+def check_strategy(trainer: Trainer) -> Trainer:
+    """Sets what distributed training of spiking students needs, and refuses strategies that shard the networks.
+
+    Buffers are not broadcast at every forward: batch statistics stay those of each process, as its gradients are, and
+    the first process's are kept. `trainer.sync_batchnorm: true` pools them over the processes instead.
+
+    Args:
+        trainer: Just made.
+
+    Returns:
+        The same Trainer.
+
+    Raises:
+        ConfigError: If its strategy splits the networks' weights over processes.
+    """
+    if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)):
+        raise ConfigError(
+            f"trainer.strategy: {type(trainer.strategy).__name__} splits weights over processes, for which a frozen "
+            "teacher beside a student is not made; use ddp: these networks fit on every device"
+        )
+    if isinstance(trainer.strategy, DDPStrategy):
+        trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
+    return trainer
+
+
 class Experiment(LightningCLI):
     """One experiment: a YAML, read after the packaged defaults, run by Lightning's Trainer."""
 
@@ -219,7 +245,7 @@ class Experiment(LightningCLI):
         if trainer_options.get("plugins") is None:
             kwargs["plugins"] = WholeCheckpoints()
         try:
-            return super().instantiate_trainer(**kwargs)
+            return check_strategy(super().instantiate_trainer(**kwargs))
         except (ValueError, TypeError, MisconfigurationException) as error:
             if self.run_folder is not None:
                 runs.release(self.run_folder)

@@ -63,15 +63,17 @@ class ToyData(DataModule):
 class TimedToy(ToyData):
     """The same blobs as eight frames of 10 ms; longer steps average neighbours."""
 
-    def __init__(self, step_ms: float = 40.0, teacher_step_ms: float | None = None, batch_size: int = 8) -> None:
+    def __init__(
+        self, step_ms: float = 40.0, teacher_step_ms: float | None = None, batch_size: int = 8, noise: float = 0.1
+    ) -> None:
         super().__init__(steps=8, batch_size=batch_size)
-        self.step_ms, self.teacher_step_ms = step_ms, teacher_step_ms
+        self.step_ms, self.teacher_step_ms, self.noise = step_ms, teacher_step_ms, noise
 
     def set_resolution(self, step_ms: float, teacher_step_ms: float) -> None:
         self.step_ms, self.teacher_step_ms = step_ms, teacher_step_ms
 
     def views(self, sample: dict[str, Tensor], training: bool) -> tuple[View, View]:
-        x = sample["x"] + 0.1 * torch.randn_like(sample["x"]) if training else sample["x"]
+        x = sample["x"] + self.noise * training * torch.randn_like(sample["x"])
 
         def view(step_ms: float) -> View:
             return {"x": x.unflatten(1, (-1, round(step_ms / 10))).mean(2)}

@@ -141,6 +141,11 @@ class DataModule(LightningDataModule):
         groups = {name: batch.pop(name) for name in self.groups}
         with torch.no_grad():
             student, teacher = self.views(batch, training)
+        if self.trainer is not None:  # to the floating-point type of `trainer.precision`
+            convert = self.trainer.precision_plugin.convert_input
+            shared = teacher is student
+            student = convert(student)
+            teacher = student if shared else convert(teacher)
         return Batch(student, teacher, target, groups)
 
     def _loader(self, dataset: Dataset, train: bool) -> DataLoader:
