@@ -178,6 +178,8 @@ class OperationCounter(TorchDispatchMode):
         folded = self._folded(values.shape[0])
         if output.dim() == 3 and output.shape[-1] == self._steps and values.shape[0] == self._batch:
             folded = self._steps  # a convolution over time
+        if values.shape[0] == 1 and output.shape[2:] == (self._steps, self._batch):
+            folded = self._steps  # the same, with time and batch as the two sides of one image
         self._resize(key, values.numel() / self._batch, output.numel() / self._batch, folded)
         stock = 0
         if self._is_own(owner):

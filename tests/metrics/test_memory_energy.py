@@ -103,3 +103,11 @@ def test_a_convolution_over_time_holds_the_potentials_of_one_step():
     network = Net(lambda net, x: net.conv(x.permute(1, 2, 0)).permute(2, 0, 1), conv=nn.Conv1d(4, 6, 3, padding=1))
     (row,) = measure_energy(network, (torch.ones(50, 2, 4),)).rows
     assert (row.input_words, row.output_words) == (4, 6)
+
+
+def test_the_same_holds_where_time_and_batch_are_the_sides_of_one_image():
+    conv = nn.Conv2d(4, 6, (3, 1), padding=(1, 0))
+    network = Net(lambda net, x: net.conv(x.permute(2, 0, 1)[None])[0].permute(1, 2, 0), conv=conv)
+    (row,) = measure_energy(network, (torch.ones(50, 2, 4),)).rows
+    assert (row.input_words, row.output_words) == (4, 6)
+    assert row.macs == 50 * 4 * 6 * 3
