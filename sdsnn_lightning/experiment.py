@@ -3,6 +3,7 @@
 import errno
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,6 +126,7 @@ def close_process_group() -> None:
     an active exception", exit code 134), now and then. Lightning closes groups on NCCL by itself.
     """
     if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+        time.sleep(0.2)  # closing waits for those threads with the interpreter locked: let them get rid of theirs first
         distributed.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -165,6 +166,7 @@ def test_trains_under_ddp(tmp_path):
         assert network.module[1].beta.grad.isfinite()
         assert network.module[0].weight.grad.abs().sum() > 0
     finally:
+        time.sleep(0.2)  # gloo's threads may still hold Python objects, and closing waits for them with the lock held
         torch.distributed.destroy_process_group()
 
 
