@@ -31,7 +31,6 @@ CLASSES = ("arrow", "crescent", "cross", "disc", "half", "pentagon", "ring", "sq
 RECORDINGS = 40
 LOOPS = 1
 """Rounds of the closed loop, 0.2 s; CIFAR10-DVS has six."""
-_FEW = 100  # recordings made in less time than new processes take to start
 _SIZE = 96  # of a drawn picture, in pixels
 _FINE = 3  # drawn larger by this, for smooth edges
 
@@ -42,7 +41,7 @@ def write_simulated_recordings(
     *,
     recordings: int = RECORDINGS,
     loops: int = LOOPS,
-    workers: int | None = None,
+    workers: int = 1,
 ) -> Path:
     """Writes the set as `<class>/<class>_<number>.aedat`, or reuses the one that stands there.
 
@@ -54,7 +53,8 @@ def write_simulated_recordings(
         seed: Everything is drawn from it.
         recordings: Recordings of every class.
         loops: Rounds of the closed loop in a recording, 0.2 s each.
-        workers: Processes; where None, the number of usable cores, or one for so few recordings that it is faster.
+        workers: Processes. One, the caller, makes the set in 20 s; more start as new interpreters, which a script
+            without `if __name__ == "__main__"` does not survive.
 
     Returns:
         `root`.
@@ -97,15 +97,13 @@ def _reusable(root: Path, stamp: dict[str, Any]) -> bool:
     return found == stamp
 
 
-def _write(root: Path, stamp: dict[str, Any], workers: int | None) -> None:
+def _write(root: Path, stamp: dict[str, Any], workers: int) -> None:
     """Writes aside, then renames."""
     # The data package imports the data modules, which import this module.
     from sdsnn_lightning.data.aedat import write_aedat
 
     parameters = stamp["parameters"]
     number = len(CLASSES) * parameters["recordings"]
-    if workers is None and number < _FEW:
-        workers = 1
     partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
@@ -140,23 +138,23 @@ def draw_shape(name: str, rng: np.random.Generator) -> Image.Image:
 
     Args:
         name: One of `CLASSES`.
-        rng: Draws all that varies: radius 0.2 to 0.36 of the picture, place anywhere it fits, any turn, squeezed by
-            up to a fifth, brighter or darker than the ground by 0.12 to 0.4, two to five bits of clutter of that
-            contrast or less.
+        rng: Draws all that varies: radius 0.28 to 0.4 of the picture, up to 0.1 off the middle along either axis,
+            turned by up to 20 degrees, squeezed by up to a fifth, brighter or darker than the ground by 0.15 to 0.4,
+            none to three bits of clutter of that contrast or less.
 
     Returns:
         Grey, 96x96.
     """
     ground = rng.uniform(0.3, 0.7)
-    contrast = rng.uniform(0.12, 0.4) * (-1 if rng.random() < ground else 1)  # mostly away from the nearer end
-    picture = ground + _texture(rng, rng.uniform(0.01, 0.05))
-    for _ in range(rng.integers(2, 6)):
+    contrast = rng.uniform(0.15, 0.4) * (-1 if rng.random() < ground else 1)  # mostly away from the nearer end
+    picture = ground + _texture(rng, rng.uniform(0.005, 0.04))
+    for _ in range(rng.integers(0, 4)):
         mask = _clutter(rng)
         picture += mask * rng.uniform(0.5, 1.0) * abs(contrast) * rng.choice([-1, 1])
-    radius = rng.uniform(0.2, 0.36)
-    centre = rng.uniform(radius, 1 - radius, 2)
-    mask = _mask(_outline(name, rng), centre, radius, rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.0))
-    inside = ground + contrast + _texture(rng, rng.uniform(0.01, 0.07))
+    turn = np.deg2rad(rng.uniform(-20, 20))
+    centre = rng.uniform(0.4, 0.6, 2)
+    mask = _mask(_outline(name, rng), centre, rng.uniform(0.28, 0.4), turn, rng.uniform(0.8, 1.0))
+    inside = ground + contrast + _texture(rng, rng.uniform(0.005, 0.05))
     picture = picture * (1 - mask) + inside * mask
     return Image.fromarray(np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8))
 
