@@ -34,9 +34,9 @@ class HybridStepwiseDistillation(StepwiseStrategy):
 
     The two parts, the halves, tau 2, weight 1 and L = 4 are the paper's code's. Ours: one run for both parts with one
     learning-rate schedule (the code fine-tunes with Adam at 1e-5), the mean over samples where the code also divides by
-    K, and any student. With `networks.conversion.Converted` its neurons integrate and fire as in the paper, the exact counterpart
-    of the twin's activations; others keep their own neurons, to which fine-tuning adapts. Unlike the released code,
-    teacher and student are two objects, each sees its own half, and the student runs on its half once.
+    K, and any student. With `networks.conversion.Converted` its neurons integrate and fire as in the paper, the exact
+    counterpart of the twin's activations; others keep their own neurons, to which fine-tuning adapts. Unlike the
+    released code, teacher and student are two objects, each sees its own half, and the student runs on its half once.
 
     Evaluation shows the student all steps of its view. What a resumed run needs is the strategy's state.
     """
