@@ -26,8 +26,8 @@ demo: $(STAMP)  ## Train teacher and students on the embedded eye clips, print t
 	$(BIN)/lightning test --config experiments/seye_teacher.yaml --config experiments/quick.yaml --ckpt_path best
 	$(BIN)/sdsnn report runs/quick/seye_teacher runs/quick/seye_ce runs/quick/seye
 
-test: $(STAMP)  ## Run the fast tests
-	$(BIN)/python -m pytest -m 'not slow'
+test: $(STAMP)  ## Run the fast tests, two at a time
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-all: $(STAMP)  ## Run every test, the slow ones too
 	$(BIN)/python -m pytest

@@ -19,6 +19,13 @@ def _few_threads():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_seed_of_another_test(monkeypatch):
+    """`seed_everything` leaves its seed in the environment, for child processes: each test starts without."""
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back, whatever the test does
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+
+
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
     """An empty current folder, with the toy modules importable by child processes too."""

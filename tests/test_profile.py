@@ -23,7 +23,7 @@ data: {class_path: toy.ToyData}
 model:
   class_path: sdsnn_lightning.Distiller
   init_args:
-    student: {class_path: mine.Spiking, init_args: {hidden: 5}}
+    student: {class_path: own_network.Spiking, init_args: {hidden: 5}}
     teacher: {class_path: toy.ToyTeacher, init_args: {hidden: 8}}
     teacher_checkpoint: teacher.ckpt
     alpha: 0.5
@@ -58,7 +58,7 @@ class Spiking(nn.Module):
 def toy(workdir):
     """A folder as a user has it: an experiment and a network of his own."""
     Path("toy.yaml").write_text(STUDENT)
-    Path("mine.py").write_text(MINE)
+    Path("own_network.py").write_text(MINE)
     return workdir
 
 

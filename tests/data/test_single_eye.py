@@ -125,7 +125,15 @@ def test_evaluation_repeats_and_training_does_not(make_see, monkeypatch):
     assert torch.equal(first, second)
     assert not torch.equal(first[:6], first[6:12])  # run 0 and run 1 have other windows
     assert torch.equal(first, epoch(ready(module.root, eval_starts=5, num_workers=1).test_dataloader()))
-    assert not torch.equal(*(epoch(module.train_dataloader()).sort(0).values for _ in range(2)))
+    monkeypatch.setenv("PL_GLOBAL_SEED", "1")
+
+    def train_epoch(number):
+        loader = module.train_dataloader()
+        loader.sampler.set_epoch(number)
+        return epoch(loader).sort(0).values
+
+    assert torch.equal(train_epoch(0), train_epoch(0))
+    assert not torch.equal(train_epoch(0), train_epoch(1))  # other windows of the same clips
     runs = torch.cat([batch["run"] for batch in module.test_dataloader()])
     assert runs.tolist() == [run for run in range(5) for _ in range(6)]
 
