@@ -18,6 +18,7 @@ from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.logits import distillation_loss, entropy_weighted_distillation
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import Schedule
+from sdsnn_lightning.strategies.stepwise import positive
 from sdsnn_lightning.types import Step, View
 
 if TYPE_CHECKING:
@@ -93,9 +94,8 @@ class TimeStepCurriculum(ReadoutStrategy):
                 value = getattr(stage, key)
                 if value is not None and not 0 < value < math.inf:
                     raise ConfigError(f"TimeStepCurriculum.stages[{index}].{key} is {value}; set it above 0")
-        if temperature <= 0:
-            raise ConfigError(f"TimeStepCurriculum.temperature is {temperature}; set it above 0")
-        self.temperature, self.readout, self.entropy_weighted = temperature, readout, entropy_weighted
+        self.temperature = positive(temperature, "TimeStepCurriculum.temperature")
+        self.readout, self.entropy_weighted = readout, entropy_weighted
         self.monitor = monitor
         self.stage = -1  # before the first
         self.best_score: float | None = None
@@ -107,6 +107,7 @@ class TimeStepCurriculum(ReadoutStrategy):
         trainer = distiller.trainer
         self.ends = stage_ends(self.stages, trainer.max_epochs or 0)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.teacher_step_ms: float | None = getattr(data, "teacher_step_ms", None)  # before the stages change it
         last = self.stages[-1].step_ms
         if getattr(data, "step_ms", last) != last:
             raise ConfigError(
@@ -176,26 +177,20 @@ class TimeStepCurriculum(ReadoutStrategy):
         if self.stage > 0:
             trainer.strategy.setup_optimizers(trainer)
         rank_zero_info(
-            f"stage {self.stage + 1} of {len(self.stages)}: steps of {self._steps(trainer)[0]:g} ms{reached}"
+            f"stage {self.stage + 1} of {len(self.stages)}: steps of {self.stages[self.stage].step_ms:g} ms{reached}"
         )
 
     def _arrange(self, trainer: Trainer, module: Any) -> None:
         """Sets the data's time resolution and the part of the run that the learning-rate schedule covers."""
-        trainer.datamodule.set_resolution(*self._steps(trainer))  # type: ignore[attr-defined]
+        trainer.datamodule.set_resolution(*self._steps())  # type: ignore[attr-defined]
         begin = self.ends[self.stage - 1] if self.stage else 0
         module.span = (begin / self.ends[-1], self.ends[self.stage] / self.ends[-1])
 
-    def _steps(self, trainer: Trainer) -> tuple[float, float]:
+    def _steps(self) -> tuple[float, float]:
         """Time steps of student and teacher in this stage, in milliseconds."""
         stage = self.stages[self.stage]
-        before = self.stages[self.stage - 1].step_ms if self.stage else self._configured(trainer)
+        before = self.stages[self.stage - 1].step_ms if self.stage else self.teacher_step_ms
         return stage.step_ms, stage.teacher_step_ms or before or stage.step_ms
-
-    def _configured(self, trainer: Trainer) -> float | None:
-        """The teacher's time step in the configuration, as it was before the first stage."""
-        if not hasattr(self, "teacher_step_ms"):
-            self.teacher_step_ms: float | None = getattr(trainer.datamodule, "teacher_step_ms", None)  # type: ignore[attr-defined]
-        return self.teacher_step_ms
 
     def _set_teacher(self, module: Any, weights: dict[str, Tensor]) -> None:
         """Freezes a copy of the student with these weights as the teacher."""
