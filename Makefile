@@ -1,6 +1,7 @@
 # Everything a newcomer or a CI machine needs. `make help` lists it.
 VENV ?= .venv
 PYTHON ?= python3
+EXTRAS ?= dev
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -15,7 +16,7 @@ setup: $(STAMP)  ## Create .venv and install the package with its exact, tested 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[$(EXTRAS)]'
 	touch $(STAMP)
 
 demo: $(STAMP)  ## Train teacher and students on the embedded eye clips, print the table (10 minutes on 2 cores)
