@@ -3,15 +3,21 @@
 import contextlib
 import io
 import os
+import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sdsnn_lightning.errors import ConfigError
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+"""The newest state of a run, the one before it, and that of the best validation, in the run's folder `checkpoints`."""
 
 
 def load_checkpoint(path: Path, what: str) -> dict[str, Any]:
@@ -30,24 +36,81 @@ def load_checkpoint(path: Path, what: str) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{what} does not exist; train it first or give another path")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return _read(path)
     except Exception as error:
         raise _unreadable(what, error) from None
 
 
+def usable_checkpoint(path: Path) -> Path:
+    """The checkpoint a run can go on from: `path`, or where that is a damaged `last.ckpt` a good one of the same run.
+
+    That is the state saved before it, `previous.ckpt`, or else `best.ckpt`. Which one is said aloud. A run that goes on
+    from an earlier state draws the same numbers again and ends with the same weights.
+
+    Args:
+        path: The file asked for.
+
+    Returns:
+        `path` unless it is called `last.ckpt`, exists and cannot be read, while one of the others can.
+    """
+    if path.name != LAST or not path.is_file():
+        return path
+    damage = _damage(path)
+    if damage is None:
+        return path
+    for other in (path.with_name(PREVIOUS), path.with_name(BEST)):
+        if other.is_file() and _damage(other) is None:
+            rank_zero_warn(f"{path} is damaged ({damage}): going on from {other}, an earlier state of the same run")
+            return other
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint; raises whatever torch does, and ValueError where a checksum is wrong."""
+    _check_sums(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_sums(path: Path) -> None:
+    """Looks at the checksums in the file, which torch writes but does not look at: a flipped bit is a wrong weight."""
+    if zipfile.is_zipfile(path):  # what is none is left to torch
+        with zipfile.ZipFile(path) as content:
+            bad = content.testzip()
+        if bad is not None:
+            raise ValueError(f"the checksum of {bad} is wrong")
+
+
+def _damage(path: Path) -> str | None:
+    """Why a file cannot be read as a checkpoint; None if it can."""
+    try:
+        _read(path)
+    except Exception as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, or its type."""
+    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+
+
 def _unreadable(what: str, error: Exception) -> ConfigError:
     """One line for a truncated zip, a foreign pickle, no checkpoint at all: torch raises many types."""
-    reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-    return ConfigError(f"{what} cannot be read as a checkpoint ({reason}); delete it or give another path")
+    return ConfigError(f"{what} cannot be read as a checkpoint ({_reason(error)}); delete it or give another path")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Lightning's way to its checkpoint files, with two differences.
+    """Lightning's way to its checkpoint files, with three differences.
 
     A checkpoint is written aside, in its own folder, and takes its name only when whole: a full disk or a killed
     process leaves the old one as it was. Lightning's own writer moves it from the folder of temporary files, which
-    copies it byte by byte where that is another disk. And a file that cannot be read is told in one line.
+    copies it byte by byte where that is another disk. The old `last.ckpt` stays as `previous.ckpt`, for the day a disk
+    damages the new one. And a file that cannot be read is told in one line.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._good: set[Path] = set()  # what this process has written or read: fit to become the previous one
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Writes a checkpoint.
@@ -73,7 +136,11 @@ class WholeCheckpoints(TorchCheckpointIO):
                 file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
+            if target.name == LAST and target.absolute() in self._good and target.is_file():
+                _keep_as(target, target.with_name(PREVIOUS))
             os.replace(partial, target)
+            _sync_folder(target.parent)
+            self._good.add(target.absolute())
         except OSError as error:
             raise ConfigError(
                 f"{target}: cannot write the checkpoint of {content.tell() / 1e6:.1f} MB ({error.strerror}); "
@@ -99,11 +166,35 @@ class WholeCheckpoints(TorchCheckpointIO):
         """
         what = f"the checkpoint (--ckpt_path {path})"
         try:
-            return super().load_checkpoint(path, *args, **kwargs)
+            _check_sums(Path(path))
+            content = super().load_checkpoint(path, *args, **kwargs)
+            self._good.add(Path(path).absolute())
+            return content
         except FileNotFoundError:
             raise ConfigError(f"{what} does not exist; give another path, or `last` or `best`") from None
         except Exception as error:
             raise _unreadable(what, error) from None
+
+
+def _keep_as(path: Path, kept: Path) -> None:
+    """Gives a file a second name, in one step; a copy where the disk knows no second names."""
+    aside = kept.with_name(f".{kept.name}.partial")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(path, aside)
+    except OSError:
+        shutil.copyfile(path, aside)
+    os.replace(aside, kept)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts a folder's new names on the disk, so that they outlive a power cut; where the system can do so."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def load_network_state(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

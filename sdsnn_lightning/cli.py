@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from sdsnn_lightning.errors import UserError
+from sdsnn_lightning.errors import UserError, one_line
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 TRAINER_WORDS = ("fit", "validate", "test", "predict")
@@ -28,9 +28,13 @@ def run_trainer(args: list[str] | None = None) -> None:
     from jsonargparse import set_parsing_settings
 
     from sdsnn_lightning.experiment import Experiment
+    from sdsnn_lightning.faults import follow_first_process
     from sdsnn_lightning.memory import keep_freed_memory
     from sdsnn_lightning.quiet import keep_quiet
+    from sdsnn_lightning.runs import process_rank
 
+    if process_rank() > 0:
+        follow_first_process()
     keep_quiet()
     keep_freed_memory()
     # `${data.init_args.size}` in an experiment must also be found below `fit:`, where the subcommand puts it.
@@ -87,15 +91,23 @@ def main(args: list[str] | None = None) -> None:
         cause = _user_error(error)
         if cause is None or os.environ.get("SDSNN_TRACEBACK"):
             raise
-        print(f"error: {' '.join(str(cause).split())}", file=sys.stderr)
+        print(f"error: {one_line(cause)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
 def _exit_code(end: SystemExit) -> int | str | None:
-    """The Trainer ends with 1 on Ctrl-C and, though it was stopped, with 0 on SIGTERM; everything else stays."""
+    """The Trainer ends with 1 on Ctrl-C and, though it was stopped, with 0 on SIGTERM; everything else stays.
+
+    All ranks stop together on SIGTERM, and only the first says so: it would be killed by its launcher, perhaps before
+    it is done, if another one ended with a code of its own.
+    """
     if isinstance(end.__context__, KeyboardInterrupt):
         return INTERRUPTED
-    return TERMINATED if type(end).__name__ == "SIGTERMException" else end.code
+    if type(end).__name__ == "SIGTERMException":
+        from sdsnn_lightning.runs import process_rank
+
+        return TERMINATED if process_rank() == 0 else 0
+    return end.code
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

@@ -15,3 +15,23 @@ class ConfigError(UserError):
 
 class NonFiniteLossError(UserError):
     """A loss term became NaN or infinite. The message names the term and the step."""
+
+
+class ProcessLostError(UserError):
+    """A loader process or another process of a distributed run died. The message says how to go on."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line.
+
+    Args:
+        error: One that a loader process of torch hands over has that process's traceback in its message.
+
+    Returns:
+        The message without line breaks; of a handed-over error, what the original one said.
+    """
+    text = str(error).strip()
+    if text.startswith("Caught ") and "Traceback" in text:
+        name, _, said = text.splitlines()[-1].partition(": ")
+        text = said or name
+    return " ".join(text.split())

@@ -1,11 +1,8 @@
 """The LightningCLI of the package: defaults, run folders, loggers and the teacher that is trained first."""
 
-import errno
 import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
@@ -21,17 +18,16 @@ from torch import distributed
 
 from sdsnn_lightning import runs
 from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
-from sdsnn_lightning.checkpoints import WholeCheckpoints, load_checkpoint
+from sdsnn_lightning.checkpoints import WholeCheckpoints, load_checkpoint, usable_checkpoint
 from sdsnn_lightning.classifier import Classifier
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.faults import StopTogether, plain_errors
 from sdsnn_lightning.loggers import MetricsFile, Wandb, note_config
 from sdsnn_lightning.predict import PredictionWriter
 from sdsnn_lightning.run_pictures import RunPictures
 from sdsnn_lightning.teacher_first import train_missing_teacher
 
-# What a full disk, a folder without rights or a file in the place of a folder answers.
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 # What the parser says beside the mistake itself: types it also tried, and the value in its own notation.
 NOISE = (
     r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: ",
@@ -66,7 +62,7 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps the state after every epoch as `last.ckpt`, to continue from.
+    """Keeps the state after every epoch as `last.ckpt`, to continue from, and the one before it as `previous.ckpt`.
 
     Not `save_last` of the callback above: that copies the best checkpoint, and only when there is a new one.
     """
@@ -77,11 +73,12 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keeps the state of an epoch that Ctrl-C or SIGTERM ends early; other errors leave that of the last epoch.
 
-        Several processes are not interrupted at one step, so they keep the last epoch's, too.
+        Several processes stop at one step on SIGTERM (`StopTogether`), but not on Ctrl-C: then the last epoch's stays.
         """
         if not isinstance(exception, (KeyboardInterrupt, SIGTERMException)) or trainer.state.fn != TrainerFn.FITTING:
             return
-        if trainer.world_size == 1 and trainer.training and not self._should_skip_saving_checkpoint(trainer):
+        together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
+        if together and trainer.training and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         if Path(self.best_model_path).is_file():
             rank_zero_info(f"stopped; to go on, repeat the command with --ckpt_path {self.best_model_path}")
@@ -94,29 +91,6 @@ class SaveConfig(SaveConfigCallback):
         """Notes the configuration in W&B; the base class has written the file."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         note_config(trainer, config)
-
-
-@contextmanager
-def plain_errors(folder: Path) -> Iterator[None]:
-    """Turns a disk that cannot be written and Lightning's complaints about a configuration into one line.
-
-    Args:
-        folder: Where the run writes; named where the error names no file.
-
-    Raises:
-        ConfigError: Instead of these errors.
-    """
-    try:
-        yield
-    except MisconfigurationException as error:
-        raise ConfigError(str(error)) from error
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        raise ConfigError(
-            f"{error.filename or folder}: cannot write ({error.strerror}); "
-            "free space there, mend its rights, or give another folder with --runs"
-        ) from error
 
 
 def close_process_group() -> None:
@@ -202,6 +176,8 @@ class Experiment(LightningCLI):
         options = self.options
         if options.get("ckpt_path") in ("best", "last"):
             options.ckpt_path = str(runs.newest_checkpoint(Path(options.runs), options.name, options.ckpt_path))
+        if self.subcommand == "fit" and options.get("ckpt_path"):  # an evaluation is of the very file asked for
+            options.ckpt_path = str(usable_checkpoint(Path(options.ckpt_path)))
         if options.get("weights_only") is None:
             options.weights_only = True  # no code from a checkpoint is run
         if self.subcommand in ("validate", "test"):
@@ -231,6 +207,7 @@ class Experiment(LightningCLI):
             kwargs["logger"] = self._loggers(options)
         extra: list[Any] = [
             LastCheckpoint(),
+            StopTogether(),
             SpikeActivity(),
             EnergyMeter(self._folder),
             RunRecord(None if self.subcommand == "fit" else self._folder),

@@ -19,7 +19,8 @@ from sdsnn_lightning.checkpoints import WholeCheckpoints
 from sdsnn_lightning.classifier import network_inputs
 from sdsnn_lightning.cli import DEFAULTS
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.experiment import Experiment, LastCheckpoint, plain_errors
+from sdsnn_lightning.experiment import Experiment, LastCheckpoint
+from sdsnn_lightning.faults import plain_errors
 from sdsnn_lightning.memory import keep_freed_memory
 from sdsnn_lightning.metrics.cost import device_name, latency, peak_memory
 from sdsnn_lightning.metrics.energy import RULES, EnergyReport, EnergyScore

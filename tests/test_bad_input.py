@@ -457,7 +457,7 @@ def test_an_interruption_keeps_a_state_to_continue_from(place, number, code):
     assert "Traceback" not in said
     assert "repeat the command with --ckpt_path" in said
     folder = Path("runs/seye_ce/version_0/checkpoints")
-    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     epoch = torch.load(folder / "best.ckpt", weights_only=True)["global_step"]
     state = torch.load(folder / "last.ckpt", weights_only=True)
     assert state["epoch"] == 1

@@ -110,7 +110,7 @@ def test_stages_promote_restart_and_end_at_the_coarsest_steps(place):
     assert rates[5, 5] == pytest.approx(0.05 * WarmupCosine(0.2)(5 / 12))
 
     folder = place / "runs/toy/version_0/checkpoints"
-    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt", "stage1.ckpt", "stage2.ckpt"}
+    assert {path.stem for path in folder.iterdir()} == {"best", "last", "previous", "stage1", "stage2"}
     last = load_checkpoint(folder / "last.ckpt", "it")
     assert not [key for key in last["state_dict"] if "teacher" in key]
     promoted = last["callbacks"]["TimeStepCurriculum[TimeStepCurriculum]"]["promoted"]

@@ -1,0 +1,129 @@
+"""What can go wrong while a run runs, told in one line; and how several processes end together."""
+
+import errno
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import distributed
+
+from sdsnn_lightning.errors import ConfigError, DataError, ProcessLostError, one_line
+
+# What a full disk, a folder without rights or a file in the place of a folder answers.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+# What a file answers that was there before: deleted, or on a disk or server that went away.
+GONE = (errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.ENODEV)
+LOADER_DIED = r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)"
+PEER_DIED = r"gloo|NCCL|Connection (closed|reset|refused) by peer|Broken pipe|TCPStore"
+_GO_ON = "then go on with --ckpt_path last"
+_GRACE = 10.0  # seconds a process has to end by itself when the first one has ended
+
+
+@contextmanager
+def plain_errors(folder: Path) -> Iterator[None]:
+    """Turns what the machine does to a run, and Lightning's complaints about a configuration, into one line.
+
+    Args:
+        folder: Where the run writes; named where the error names no file.
+
+    Raises:
+        ConfigError: If a file cannot be written, or Lightning refuses the configuration.
+        DataError: If a file that was there before is gone.
+        ProcessLostError: If a loader process, or another process of a distributed run, died.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        if error.errno in DISK:
+            raise ConfigError(
+                f"{error.filename or folder}: cannot write ({error.strerror}); "
+                "free space there, mend its rights, or give another folder with --runs"
+            ) from error
+        if error.errno in GONE or isinstance(error, FileNotFoundError):  # from a loader process it has no number
+            what = f"{error.filename} cannot be read ({error.strerror})" if error.filename else one_line(error)
+            raise DataError(f"{what}; restore the data, {_GO_ON}") from error
+        raise
+    except RuntimeError as error:
+        if re.search(LOADER_DIED, str(error)):
+            raise ProcessLostError(
+                f"a loader process died ({str(error).splitlines()[0]}), as the system does it where memory is short; "
+                f"lower data.init_args.num_workers or batch_size, {_GO_ON}"
+            ) from error
+        if distributed.is_available() and distributed.is_initialized() and re.search(PEER_DIED, str(error)):
+            raise ProcessLostError(
+                f"another process of this run is gone ({str(error).splitlines()[0][:120]}); see what it said, {_GO_ON}"
+            ) from error
+        raise
+
+
+def follow_first_process() -> None:
+    """Ends this process soon after the one that started it, so that none is left waiting for what never comes.
+
+    For all ranks but the first of a run. One that ends by itself meanwhile is left in peace.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        time.sleep(_GRACE)
+        print(f"error: the first process of this run is gone, so this one ends, too; {_GO_ON}", file=sys.stderr)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="follow-first-process", daemon=True).start()
+
+
+class StopTogether(Callback):
+    """Ends a run of several processes on SIGTERM at one and the same step of all of them, whichever got the signal.
+
+    The one place where SIGTERM is handled: one process alone is left to Lightning, which ends it after the batch.
+    For several, Lightning's handler talks to the others in the middle of whatever they are talking about, and waits for
+    ever where they wait for it. Ours only notes the signal; after every batch all of them ask each other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = self._agreed = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+
+    def _tell(self, trainer: Trainer, stop: bool) -> None:
+        """Has Lightning's loops raise their SIGTERMException, at their next opportunity, or not yet."""
+        trainer._signal_connector.received_sigterm = stop
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the place of Lightning's handler, which stands by now and clears up at the end."""
+        self._asked = self._agreed = False
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._note)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Asks all processes whether one was told to stop; they then stop after this batch."""
+        if trainer.world_size > 1:
+            self._agreed = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
+            self._tell(trainer, self._agreed)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets a validation that is due run to its end: processes with unequal shares would leave it apart."""
+        if self._agreed:
+            self._tell(trainer, False)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops after it."""
+        if self._agreed:
+            self._tell(trainer, True)
