@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.neurons import cpu, reference
+from sdsnn_lightning.neurons import cpu, gpu, reference
 from sdsnn_lightning.neurons.surrogate import Surrogate
 
 
@@ -27,9 +27,13 @@ def _forward(
     param: float,
     membrane: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Spikes and membrane of the contiguous current `x` `[T, ...]`; see `reference.forward`."""
-    backend = cpu if cpu.usable(x) else reference
-    return backend.forward(x, beta, threshold, reset, delay, membrane)
+    """Spikes and membrane of the contiguous current `x` `[T, ...]`, in its dtype; see `reference.forward`."""
+    if gpu.usable(x):
+        return gpu.forward(x, beta, threshold, reset, delay, membrane)
+    wide = x.to(beta.dtype)
+    backend = cpu if cpu.usable(wide) else reference
+    spikes, mem = backend.forward(wide, beta, threshold, reset, delay, membrane)
+    return spikes.to(x.dtype), mem.to(x.dtype)
 
 
 def _backward(
@@ -46,11 +50,16 @@ def _backward(
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the current, beta and threshold; see `reference.backward`. The last two empty without `learn`."""
-    backend = cpu if cpu.usable(x) else reference
-    grad_mem = None if grad_mem is None else grad_mem.contiguous()
-    grad_x, grad_beta, grad_threshold = backend.backward(
-        grad_spikes.contiguous(), grad_mem, x, beta, threshold, reset, delay, detach, kind, param, learn
-    )
+    grad_spikes, grad_mem = grad_spikes.contiguous(), None if grad_mem is None else grad_mem.contiguous()
+    options = beta, threshold, reset, delay, detach, kind, param, learn
+    if gpu.usable(x):
+        grad_x, grad_beta, grad_threshold = gpu.backward(grad_spikes, grad_mem, x, *options)
+    else:
+        wide = x.to(beta.dtype)
+        backend = cpu if cpu.usable(wide) else reference
+        grad_mem = None if grad_mem is None else grad_mem.to(beta.dtype)
+        grad_x, grad_beta, grad_threshold = backend.backward(grad_spikes.to(beta.dtype), grad_mem, wide, *options)
+        grad_x = grad_x.to(x.dtype)
     if learn:  # per element so far: torch sums in its own order, whatever the kernel's blocks
         grad_beta, grad_threshold = grad_beta.sum_to_size(beta.shape), grad_threshold.sum_to_size(threshold.shape)
     return grad_x, grad_beta, grad_threshold
@@ -71,7 +80,8 @@ def _(
     grad_spikes: Tensor, grad_mem: Tensor | None, x: Tensor, beta: Tensor, threshold: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     learn = options[-1]
-    return torch.empty_like(x), x.new_empty(beta.shape if learn else 0), x.new_empty(threshold.shape if learn else 0)
+    grads = (value.new_empty(value.shape if learn else 0) for value in (beta, threshold))
+    return torch.empty_like(x), *grads  # type: ignore[return-value]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -127,8 +137,8 @@ def leaky_sequence(
     """Leaky integrate-and-fire over a whole sequence from zero state, differentiable in current, beta and threshold.
 
     Args:
-        x: Input current `[T, B, ...]`, float32 or float64, any strides; dense memory formats such as channels-last are
-            kept without a copy.
+        x: Input current `[T, B, ...]`, float64, float32, bfloat16 or float16, any strides; dense memory formats such as
+            channels-last are kept without a copy. Half precision has a float32 membrane inside.
         beta: Decay per step in [0, 1], one number or broadcastable to `[B, ...]`.
         threshold: One number or broadcastable to `[B, ...]`.
         surrogate: Stands in for the derivative of the spike.
@@ -150,7 +160,7 @@ def leaky_sequence(
     moved = order != sorted(order)
 
     def per_neuron(name: str, value: Tensor) -> Tensor:
-        value = value.to(x.dtype)
+        value = value.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
         if value.numel() == 1:
             return value.reshape(())
         try:

@@ -118,8 +118,8 @@ class Leaky(snntorch.Leaky):
         Raises:
             ConfigError: If beta or threshold do not broadcast to `[B, ...]`.
         """
-        x = current if current.dtype == torch.float64 else current.float()
         if self._fused and self._surrogate is not None:
+            x = current if current.is_floating_point() else current.float()
             spikes, mem = leaky_sequence(
                 x,
                 self.beta.clamp(0, 1),
@@ -131,7 +131,7 @@ class Leaky(snntorch.Leaky):
                 self.output,
             )
         else:
-            spikes, mem = self._stepped(x)
+            spikes, mem = self._stepped(current if current.dtype == torch.float64 else current.float())
         if self.output:
             return spikes.to(current.dtype), mem.to(current.dtype)
         return spikes.to(current.dtype)
