@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
@@ -16,9 +17,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import distributed
 
-from sdsnn_lightning import runs
+from sdsnn_lightning import runs, slurm
 from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
-from sdsnn_lightning.checkpoints import WholeCheckpoints, load_checkpoint, usable_checkpoint
+from sdsnn_lightning.checkpoints import LAST, WholeCheckpoints, load_checkpoint, usable_checkpoint
 from sdsnn_lightning.classifier import Classifier
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.errors import ConfigError
@@ -67,7 +68,13 @@ class LastCheckpoint(ModelCheckpoint):
     Not `save_last` of the callback above: that copies the best checkpoint, and only when there is a new one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None] | None = None) -> None:
+        """Creates the callback.
+
+        Args:
+            then: Called when a run that was told to end has kept its state.
+        """
+        self.then = then
         super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -82,6 +89,8 @@ class LastCheckpoint(ModelCheckpoint):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         if Path(self.best_model_path).is_file():
             rank_zero_info(f"stopped; to go on, repeat the command with --ckpt_path {self.best_model_path}")
+        if self.then is not None and isinstance(exception, SIGTERMException):
+            self.then()
 
 
 class SaveConfig(SaveConfigCallback):
@@ -135,6 +144,7 @@ class Experiment(LightningCLI):
     def __init__(self, args: list[str] | None = None, **kwargs: Any) -> None:
         self.words = sys.argv[1:] if args is None else args
         self.run_folder: Path | None = None
+        self.earlier: Path | None = None
         super().__init__(
             args=args,
             model_class=Classifier,
@@ -174,6 +184,11 @@ class Experiment(LightningCLI):
         Several would be given some samples twice, to have equally many each: the scores would not be those of the set.
         """
         options = self.options
+        slurm.leave_shells_alone()
+        if self.subcommand == "fit":
+            self.earlier = slurm.earlier_folder(Path(options.runs), options.name, options.version, self.words)
+            if self.earlier is not None and (self.earlier / "checkpoints" / LAST).is_file():
+                options.ckpt_path = str(self.earlier / "checkpoints" / LAST)
         if options.get("ckpt_path") in ("best", "last"):
             options.ckpt_path = str(runs.newest_checkpoint(Path(options.runs), options.name, options.ckpt_path))
         if self.subcommand == "fit" and options.get("ckpt_path"):  # an evaluation is of the very file asked for
@@ -196,6 +211,8 @@ class Experiment(LightningCLI):
         anything of this run is written.
         """
         options = self.options
+        fits_in_job = self.subcommand == "fit" and slurm.job() is not None
+        stop = slurm.Requeue(self.words) if fits_in_job else StopTogether()
         if self.subcommand == "fit":
             train_missing_teacher(self._parser(self.subcommand).dump(options, skip_none=False), self.words)
         if self.subcommand == "fit" and "source" in options.data.init_args:
@@ -206,8 +223,8 @@ class Experiment(LightningCLI):
         if trainer_options.get("logger") is None:
             kwargs["logger"] = self._loggers(options)
         extra: list[Any] = [
-            LastCheckpoint(),
-            StopTogether(),
+            LastCheckpoint(stop.queue_anew if isinstance(stop, slurm.Requeue) else None),
+            stop,
             SpikeActivity(),
             EnergyMeter(self._folder),
             RunRecord(None if self.subcommand == "fit" else self._folder),
@@ -223,6 +240,9 @@ class Experiment(LightningCLI):
         self.trainer_defaults = {"callbacks": extra}
         if trainer_options.get("plugins") is None:
             kwargs["plugins"] = WholeCheckpoints()
+        if fits_in_job and self.run_folder is not None and trainer_options.get("default_root_dir") is None:
+            # Lightning goes on from any hpc_ckpt_*.ckpt it finds here; in the current folder that is another run's.
+            kwargs["default_root_dir"] = str(self.run_folder)
         try:
             return check_strategy(super().instantiate_trainer(**kwargs))
         except (ValueError, TypeError, MisconfigurationException) as error:
@@ -249,6 +269,8 @@ class Experiment(LightningCLI):
         if self.subcommand == "fit":
             with plain_errors(Path(options.runs, options.name)):
                 version, resumed = options.version, options.get("ckpt_path")
+                if version is None and self.earlier is not None:
+                    version = int(self.earlier.name.removeprefix("version_"))
                 if version is None and resumed:
                     version = runs.version_of(Path(resumed), Path(options.runs), options.name)
                 steps = 0

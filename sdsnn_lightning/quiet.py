@@ -20,6 +20,7 @@ MESSAGES = (
     "GPU available",
     "TPU available",
     "LightningCLI's args parameter",
+    "The `srun` command is available",  # without it, Lightning starts its processes itself, in a job of Slurm, too
 )
 
 

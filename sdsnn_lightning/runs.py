@@ -22,8 +22,11 @@ def versions(runs: Path, name: str) -> list[Path]:
 
 
 def process_rank() -> int:
-    """Rank of this process before a Trainer exists, from the variables the launchers set."""
-    return next((int(os.environ[key]) for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ), 0)
+    """Rank of this process before a Trainer exists, from the variables the launchers set.
+
+    Slurm's comes last: in a shell that Slurm opened it is 0, whatever other launcher starts processes from there.
+    """
+    return next((int(os.environ[key]) for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if key in os.environ), 0)
 
 
 def reserve(runs: Path, name: str) -> int:

@@ -1,0 +1,126 @@
+"""`fit` under a real Slurm: two tasks train one network, and a job that is queued anew ends like an undisturbed one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from one_node import Slurm, Unavailable
+
+from sdsnn_lightning.checkpoints import load_checkpoint
+
+TESTS = Path(__file__).parents[1]
+SCRIPT = TESTS.parent / "experiments" / "cluster" / "fit.sbatch"
+EXPERIMENT = """
+name: toy
+data: {class_path: toy.TimedToy, init_args: {batch_size: 4}}
+model:
+  class_path: sdsnn_lightning.Classifier
+  init_args:
+    network: {class_path: toy.ToyNet, init_args: {dropout: 0.3}}
+    optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.02}}
+    scheduler: {class_path: torch.optim.lr_scheduler.ExponentialLR, init_args: {gamma: 0.7}}
+trainer:
+  max_epochs: 3
+  accelerator: cpu
+  enable_progress_bar: false
+  enable_model_summary: false
+  log_every_n_steps: 1
+  callbacks: [{class_path: pause.Pause}]
+"""
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    try:
+        with Slurm() as running:
+            running.environment |= {
+                "PYTHON": sys.executable,
+                "PYTHONPATH": f"{TESTS}:{Path(__file__).parent}",
+                "OMP_NUM_THREADS": "1",
+                "WANDB_MODE": "disabled",
+            }
+            yield running
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+def submit(slurm, folder, *words):
+    """Two tasks on the one node, through the script of the package."""
+    folder.mkdir(exist_ok=True)
+    (folder / "toy.yaml").write_text(EXPERIMENT)
+    options = ("--ntasks-per-node=2", f"--chdir={folder}", f"--output={folder}/job.out")
+    return slurm.submit(*options, *words, str(SCRIPT), "toy.yaml", "--seed_everything", "3")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(slurm, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    slurm.environment["SDSNN_PAUSE"] = "no"
+    job = submit(slurm, folder)
+    slurm.environment["SDSNN_PAUSE"] = "yes"
+    slurm.finish(job)
+    return folder / "runs/toy/version_0"
+
+
+def test_two_tasks_train_one_network(undisturbed):
+    fit = json.loads((undisturbed / "results.json").read_text())["fit"]
+    assert fit["steps"] == 3 * 48 // (2 * 4)  # a global batch is twice that of a process
+    assert [path.name for path in undisturbed.parent.iterdir()] == ["version_0"]
+
+
+def disturb(slurm, job, how):
+    """Ends the first start of a job, in one of the ways in which jobs end before their time, and queues it anew."""
+    if how == "notice":  # as --signal gives it; the run then queues its job anew itself
+        slurm.call("scancel", "--signal=USR1", job)
+    elif how == "pre-emption":  # SIGTERM, and the job is queued by Slurm
+        slurm.call("scontrol", "requeue", job)
+    else:  # without any warning, as when a node fails
+        slurm.call("scancel", "--signal=KILL", job)
+        slurm.wait_until(job, "its failure", lambda: slurm.facts(job)["JobState"] in ("FAILED", "CANCELLED"))
+        slurm.call("scontrol", "requeue", job)
+    slurm.wait_until(job, "its second start", lambda: slurm.facts(job)["Restarts"] == "1")
+
+
+@pytest.mark.parametrize("how", ["notice", "pre-emption", "kill"])
+def test_a_job_that_is_queued_anew_ends_like_an_undisturbed_one(slurm, undisturbed, tmp_path, how):
+    job = submit(slurm, tmp_path, f"--export=ALL,WANDB_MODE={'offline' if how == 'notice' else 'disabled'}")
+    slurm.wait_until(job, "the place to disturb it", (tmp_path / "paused").exists)
+    (tmp_path / "paused").unlink()
+    disturb(slurm, job, how)
+    said = slurm.finish(job)
+    assert "start 2:" in said
+    assert ("is queued anew" in said) == (how == "notice")
+    folder = tmp_path / "runs/toy/version_0"
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+    # Whoever was given time has kept the state within the epoch; after a kill there is that of the epoch before.
+    assert (tmp_path / "began").read_text() == ("6" if how == "kill" else "8")
+    states = [load_checkpoint(run / "checkpoints/last.ckpt", "it") for run in (folder, undisturbed)]
+    assert states[0]["global_step"] == states[1]["global_step"]
+    for key in ("state_dict", "optimizer_states"):
+        torch.testing.assert_close(states[0][key], states[1][key], rtol=0, atol=0)
+    assert (folder / "metrics.csv").read_text() == (undisturbed / "metrics.csv").read_text()
+    if how == "notice":
+        ids = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}
+        assert len(list((folder / "wandb").glob("offline-run-*"))) == 2
+        assert len(ids) == 1
+
+
+@pytest.mark.parametrize("shell", ["salloc", "srun"])
+def test_a_shell_of_slurm_runs_processes_of_its_own(slurm, tmp_path, shell):
+    (tmp_path / "toy.yaml").write_text(EXPERIMENT)
+    words = [sys.executable, "-m", "sdsnn_lightning", "fit", "--config", "toy.yaml", "--trainer.max_epochs", "1"]
+    # Two tasks are asked for and this is none of them: the two processes are Lightning's.
+    start = {"salloc": ["salloc", "--ntasks-per-node=2"], "srun": ["srun", "--ntasks=1", "--pty"]}[shell]
+    done = subprocess.run(
+        [*start, "--job-name=mine", *words, "--trainer.devices", "2"],
+        cwd=tmp_path, env=slurm.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "runs/toy/version_0/results.json").read_text())
+    assert results["fit"]["steps"] == 48 // (2 * 4)
