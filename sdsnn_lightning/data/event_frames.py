@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sdsnn_lightning.errors import DataError
+
 Resize = Literal["nearest", "sum"]
 
 
@@ -172,19 +174,41 @@ def voxel_grid(
 
     Returns:
         float32 `[T, 1, H, W]` if signed, else `[T, 2, H, W]`.
+
+    Raises:
+        DataError: If an event lies outside the sensor.
     """
     height, width = size
     channels = 1 if signed else 2
-    times = events["t"].astype(np.float64)
-    length = times[-1] - times[0]
-    place = (times - times[0]) * ((bins - 1) / length) if length else np.zeros(len(times))
-    left = np.minimum(place.astype(np.int64), max(bins - 2, 0))
-    share = place - left  # of the right neighbour
-    on = events["p"] > 0
-    weight = np.where(on, 1.0, -1.0) if signed else np.ones(len(events))
-    cells = height * width
-    pixel = events["y"].astype(np.int64) * width + events["x"] + (0 if signed else on * cells)
-    grid = np.bincount(left * channels * cells + pixel, weight * (1 - share), bins * channels * cells)
-    if bins > 1:
-        grid += np.bincount((left + 1) * channels * cells + pixel, weight * share, bins * channels * cells)
-    return grid.astype(np.float32).reshape(bins, channels, height, width)
+    first, length = float(events["t"][0]), float(events["t"][-1]) - float(events["t"][0])
+    rate = (bins - 1) / length if length else 0.0
+    grids = np.zeros((2, bins, channels, height, width))  # what events give the moment before them, and after them
+    outside = _voxel_kernel()(events["t"], events["x"], events["y"], events["p"], first, rate, signed, grids)
+    if outside >= 0:
+        x, y = int(events["x"][outside]), int(events["y"][outside])
+        raise DataError(f"event {outside} at x {x}, y {y} is outside the {width}x{height} sensor; give its true size")
+    return grids.sum(0).astype(np.float32)
+
+
+@cache
+def _voxel_kernel() -> Any:
+    """As `_kernel`, for voxel grids."""
+    from numba import njit
+
+    @njit(cache=True, nogil=True)
+    def share(t, x, y, p, first, rate, signed, grids):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        bins, _, height, width = grids.shape[1:]
+        for i in range(len(t)):
+            if not (0 <= x[i] < width and 0 <= y[i] < height):
+                return i
+            place = (np.float64(t[i]) - first) * rate
+            left = min(int(place), max(bins - 2, 0))
+            after = place - left
+            on = p[i] > 0
+            channel, weight = (0, 1.0 if on else -1.0) if signed else (1 if on else 0, 1.0)
+            grids[0, left, channel, y[i], x[i]] += weight * (1 - after)
+            if bins > 1:
+                grids[1, left + 1, channel, y[i], x[i]] += weight * after
+        return -1
+
+    return share

@@ -12,6 +12,7 @@ from sdsnn_lightning.data.event_frames import (
     sum_events,
     voxel_grid,
 )
+from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.simulate.event_camera import EVENT_DTYPE
 
 FEW = np.array([(0, 0, 0, 1), (1, 2, 1, 0), (4, 2, 1, 0), (5, 2, 1, 1), (9, 0, 1, 1)], EVENT_DTYPE)
@@ -103,6 +104,25 @@ def test_voxel_grid_by_hand():
     assert voxel_grid(events[:1], 4, (1, 2), signed=False).sum() == 1
     many = random_events(5000)
     assert voxel_grid(many, 7, signed=False).sum() == pytest.approx(5000, rel=1e-5)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_voxel_grid_is_the_formula_to_the_last_bit(signed):
+    events = random_events(3000)
+    times = events["t"].astype(np.float64)
+    place = (times - times[0]) * (6 / (times[-1] - times[0]))
+    left = np.minimum(place.astype(np.int64), 5)
+    channel = np.zeros(len(events), np.int64) if signed else events["p"].astype(np.int64)
+    weight = np.where(events["p"] > 0, 1.0, -1.0) if signed else np.ones(len(events))
+    before, after = (np.zeros((7, 1 if signed else 2, 128, 128)) for _ in range(2))
+    np.add.at(before, (left, channel, events["y"], events["x"]), weight * (1 - (place - left)))
+    np.add.at(after, (left + 1, channel, events["y"], events["x"]), weight * (place - left))
+    assert (voxel_grid(events, 7, signed=signed) == (before + after).astype(np.float32)).all()
+
+
+def test_voxel_grid_names_an_event_outside_the_sensor():
+    with pytest.raises(DataError, match="event 1 at x 2, y 1 is outside the 2x3 sensor"):
+        voxel_grid(FEW, 2, (3, 2))
 
 
 @pytest.mark.skipif(not (SHARED / "dvs128_objects").is_dir(), reason="no real recordings")
