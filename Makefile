@@ -38,8 +38,8 @@ lint: $(STAMP)  ## Check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Print every benchmark in one run
-	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: $(STAMP)  ## Run every benchmark, with the peers of EXTRAS=dev,benchmarks, and write their table
+	$(BIN)/python tests/benchmarks/run.py
 
 clean:  ## Remove the environment and all caches, but no runs and no data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build dist
