@@ -1,6 +1,5 @@
 """Callbacks every run has: spike activity, energy, and the record of its results."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -8,24 +7,12 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from sdsnn_lightning.details import FILE, layer_entries
 from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.json_files import update_json
 from sdsnn_lightning.metrics.energy import EnergyScore
 from sdsnn_lightning.metrics.spikes import FiringRates
 from sdsnn_lightning.types import Batch
-
-
-def update_json(path: Path, **entries: Any) -> None:
-    """Merges entries into a JSON file in one step: the file is always whole.
-
-    Args:
-        path: The file; made if it does not exist.
-        **entries: Replace the entries of the same name.
-    """
-    content = json.loads(path.read_text()) if path.is_file() else {}
-    partial = path.with_suffix(".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps({**content, **entries}, indent=2))
-    os.replace(partial, path)
 
 
 def scalars(trainer: Trainer, prefix: str) -> dict[str, float]:
@@ -37,13 +24,14 @@ def scalars(trainer: Trainer, prefix: str) -> dict[str, float]:
 class RunRecord(Callback):
     """Writes `results.json` into the run folder: data source, classes, time, best validation and test scores."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, command: str | None = None) -> None:
         """Creates the callback.
 
         Args:
             folder: Where to write; None takes the Trainer's log folder.
+            command: The command line of a training, recorded with it.
         """
-        self.folder = folder
+        self.folder, self.command = folder, command
         self.started = 0.0
 
     def _write(self, trainer: Trainer, **entries: Any) -> None:
@@ -63,13 +51,15 @@ class RunRecord(Callback):
         """Records the training run."""
         checkpoint = trainer.checkpoint_callback
         score = getattr(checkpoint, "best_model_score", None)
-        entry = {
+        entry: dict[str, Any] = {
             "seconds": round(time.monotonic() - self.started, 1),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "best": None if score is None else float(score),
             "monitor": getattr(checkpoint, "monitor", None),
         }
+        if self.command is not None:
+            entry["command"] = self.command
         self._write(trainer, seed=os.environ.get("PL_GLOBAL_SEED"), fit=entry)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -130,7 +120,9 @@ class SpikeActivity(Callback):
 
 
 class EnergyMeter(Callback):
-    """Measures operations and energy in every test: `test/energy/<rule>_nJ`, counts, and the layers in `energy.txt`.
+    """Measures operations and energy in every test: `test/energy/<rule>_nJ`, counts, and the layers.
+
+    These go into `energy.txt` to be read, and into `details.json` for reports.
 
     Counted in the passes of the test itself, on all of its samples.
     """
@@ -191,6 +183,7 @@ class EnergyMeter(Callback):
             partial = self.folder / "energy.partial"
             partial.write_text(report.table() + "\n", encoding="utf-8")
             os.replace(partial, self.folder / "energy.txt")
+            update_json(self.folder / FILE, layers=layer_entries(report))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leaves no hook behind."""

@@ -12,7 +12,7 @@ DEFAULTS = Path(__file__).with_name("defaults.yaml")
 TRAINER_WORDS = ("fit", "validate", "test", "predict")
 OWN_COMMANDS = {
     "profile": "sdsnn_lightning.profile",
-    "report": "sdsnn_lightning.report",
+    "report": "sdsnn_lightning.reports.command",
     "data": "sdsnn_lightning.data_commands",
 }
 """Commands beside the Trainer's: each module has a `main(words)` and is imported only when its word is used."""

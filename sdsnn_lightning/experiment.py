@@ -1,6 +1,7 @@
 """The LightningCLI of the package: defaults, run folders, loggers and the teacher that is trained first."""
 
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.faults import StopTogether, plain_errors
 from sdsnn_lightning.loggers import MetricsFile, Wandb, note_config
+from sdsnn_lightning.metrics.prefixes import PrefixRecord
 from sdsnn_lightning.predict import PredictionWriter
 from sdsnn_lightning.run_pictures import RunPictures
 from sdsnn_lightning.teacher_first import train_missing_teacher
@@ -166,6 +168,7 @@ class Experiment(LightningCLI):
         parser.add_argument("--runs", type=str, default="runs", help="Folder that all run folders lie in.")
         parser.add_argument("--version", type=Optional[int], default=None, help="Number of the run folder.")  # noqa: UP045
         parser.add_argument("--width", type=float, default=1.0, help="Width multiplier, for ${width} in an experiment.")
+        parser.add_argument("--notes", type=Optional[dict[str, str]], default=None, help="Of reports: method, paper.")  # noqa: UP045
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_class_arguments(Wandb, "wandb")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
@@ -227,10 +230,10 @@ class Experiment(LightningCLI):
             stop,
             SpikeActivity(),
             EnergyMeter(self._folder),
-            RunRecord(None if self.subcommand == "fit" else self._folder),
+            RunRecord(None if self.subcommand == "fit" else self._folder, shlex.join(["lightning", *self.words])),
         ]
         if self.subcommand == "test":
-            extra.append(RunPictures(self._folder))
+            extra += [PrefixRecord(self._folder), RunPictures(self._folder)]
         if self.subcommand == "predict":
             extra.append(PredictionWriter(self._folder))
         if trainer_options.get("enable_progress_bar") is not False:

@@ -71,11 +71,12 @@ def confusion_picture(confusion: Tensor | NDArray, class_names: Sequence[str]) -
     return figure
 
 
-def recall_bars(scores: Mapping[str, float | Tensor]) -> "Figure":
+def recall_bars(scores: Mapping[str, float | Tensor], width: float = 6.5) -> "Figure":
     """Draws recall per class and accuracy per group, one panel a grouping.
 
     Args:
         scores: What `ClassificationScores.compute` returns; `<grouping>/<name>` entries are drawn, in [0, 1].
+        width: Of the figure in inches.
 
     Returns:
         The figure.
@@ -86,7 +87,7 @@ def recall_bars(scores: Mapping[str, float | Tensor]) -> "Figure":
             grouping, name = key.split("/", 1)
             panels.setdefault(grouping, {})[name] = float(value)
     heights = [len(panel) for panel in panels.values()] or [1]
-    figure = _figure(6.5, 0.8 + 0.32 * sum(heights) + 0.5 * len(heights))
+    figure = _figure(width, 0.8 + 0.32 * sum(heights) + 0.5 * len(heights))
     grid = figure.add_gridspec(len(heights), 1, height_ratios=[n + 1 for n in heights])
     for index, (grouping, panel) in enumerate(panels.items()):
         axes = figure.add_subplot(grid[index])
@@ -107,32 +108,37 @@ def recall_bars(scores: Mapping[str, float | Tensor]) -> "Figure":
     return figure
 
 
-def raster_picture(spikes: Mapping[str, Tensor | NDArray]) -> "Figure":
+def raster_picture(
+    spikes: Mapping[str, Tensor | NDArray], whole: Mapping[str, tuple[int, float]] | None = None, width: float = 7
+) -> "Figure":
     """Draws when which neurons of one sample fire, one panel a layer.
 
     Args:
         spikes: `[T, N]` by layer, non-zero where a neuron fires; of `record_spikes` take one sample, `[:, b]`.
+        whole: Number of neurons and firing rate of the layers, where `spikes` has but some of their neurons.
+        width: Of the figure in inches.
 
     Returns:
         The figure; of large layers `ROWS_SHOWN` neurons, evenly picked.
     """
     rows = len(spikes) or 1
-    figure = _figure(7, 0.6 + 1.25 * rows)
+    figure = _figure(width, 0.6 + 1.25 * rows)
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     for axes, (layer, fired) in zip(panels, spikes.items(), strict=False):
-        _raster(axes, _array(fired), layer)
+        _raster(axes, _array(fired), layer, (whole or {}).get(layer))
     panels[-1].set_xlabel("time step")
     return figure
 
 
-def _raster(axes: Any, fired: NDArray, layer: str) -> None:
-    """One layer's raster `[T, N]`, with its firing rate in the title."""
-    steps, neurons = fired.shape
-    shown = _evenly(neurons, ROWS_SHOWN)
+def _raster(axes: Any, fired: NDArray, layer: str, whole: tuple[int, float] | None = None) -> None:
+    """One layer's raster `[T, N]`, with its firing rate in the title; `whole`: neurons and rate, where N are some."""
+    steps, kept = fired.shape
+    neurons, rate = whole or (kept, np.count_nonzero(fired) / fired.size)
+    shown = _evenly(kept, ROWS_SHOWN)
     axes.imshow(fired.T[shown] != 0, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     part = f"{len(shown)} of {neurons}" if len(shown) < neurons else f"all {neurons}"
-    rate = 100 * np.count_nonzero(fired) / fired.size
-    axes.set_title(f"{layer}: {rate:.1f} % fire a step ({part} neurons shown)", fontsize="small", loc="left", pad=3)
+    title = f"{layer}: {100 * rate:.1f} % fire a step ({part} neurons shown)"
+    axes.set_title(title, fontsize="small", loc="left", pad=3)
     axes.set_yticks([])
     axes.set_ylabel("neurons", fontsize="small")
     _number_steps(axes, steps)
@@ -264,7 +270,7 @@ def save_run_pictures(
     class_names: Sequence[str],
     scores: Mapping[str, float | Tensor] | None = None,
     spikes: Mapping[str, Tensor | NDArray] | None = None,
-    clip: "Figure | None" = None,
+    others: Mapping[str, "Figure | None"] | None = None,
 ) -> list[Path]:
     """Saves the pictures of an evaluated run as PNG files.
 
@@ -274,7 +280,7 @@ def save_run_pictures(
         class_names: K names.
         scores: What `ClassificationScores.compute` returns, for `recall.png`.
         spikes: `[T, N]` by layer of one sample, for `raster.png`.
-        clip: What `clip_strip` returned, for `clip.png`.
+        others: More figures by the name of their file, for instance what `clip_strip` returned; None is left out.
 
     Returns:
         The files written.
@@ -284,8 +290,7 @@ def save_run_pictures(
         figures["recall"] = recall_bars(scores)
     if spikes:
         figures["raster"] = raster_picture(spikes)
-    if clip is not None:
-        figures["clip"] = clip
+    figures |= {name: figure for name, figure in (others or {}).items() if figure is not None}
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):

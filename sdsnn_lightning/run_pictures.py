@@ -1,4 +1,4 @@
-"""The pictures of a tested run: confusion matrix, recalls, spike raster, and one clip with the network's answer."""
+"""The pictures of a tested run: confusion, recalls, layers, accuracy over time, spikes, and a clip with the answer."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from sdsnn_lightning.classifier import network_inputs
+from sdsnn_lightning.details import FILE, read_details, score_entries, spike_entries
+from sdsnn_lightning.json_files import update_json
 from sdsnn_lightning.metrics.spikes import record_spikes
 from sdsnn_lightning.types import Batch
 
 
 class RunPictures(Callback):
-    """Saves pictures into `<run folder>/pictures` after every test, and logs them to W&B."""
+    """Saves pictures into `<run folder>/pictures` after every test, and logs them to W&B.
+
+    What they show goes into `details.json`, too.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Creates the callback.
@@ -22,7 +27,7 @@ class RunPictures(Callback):
             folder: The run folder.
         """
         super().__init__()
-        self.folder = folder / "pictures"
+        self.folder = folder
         self.sample: dict[str, Any] = {}
 
     def on_test_batch_start(
@@ -55,6 +60,7 @@ class RunPictures(Callback):
         """Draws and saves."""
         if not trainer.is_global_zero or not self.sample:
             return
+        from sdsnn_lightning.charts import detail_charts
         from sdsnn_lightning.pictures import clip_strip, save_run_pictures
 
         metric: Any = pl_module.scores["test"]  # type: ignore[index]
@@ -64,7 +70,12 @@ class RunPictures(Callback):
             frames, events = (sample["images"].get(name) for name in ("frames", "events"))
             truth = names[sample["target"]]
             clip = clip_strip(frames, events, sample["spikes"], sample["probabilities"], names, truth)
-        paths = save_run_pictures(self.folder, metric.confusion, names, metric.compute(), sample["spikes"], clip)
+        entries = {**score_entries(metric), "spikes": spike_entries(sample["spikes"])}
+        update_json(self.folder / FILE, **entries)
+        others = {"clip": clip, **detail_charts(read_details(self.folder))}
+        paths = save_run_pictures(
+            self.folder / "pictures", metric.confusion, names, metric.compute(), sample["spikes"], others
+        )
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 for path in paths:

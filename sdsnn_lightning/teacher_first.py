@@ -57,10 +57,10 @@ def trainer_words(words: list[str]) -> list[str]:
 
 
 def _overlays(files: list[str]) -> list[dict[str, Any]]:
-    """The overlays laid over the experiment, without what is about the student: its model, name and strategies."""
+    """The overlays laid over the experiment, without what is about the student: model, name, notes, strategies."""
     contents = [yaml.safe_load(Path(path).read_text()) or {} for path in files[1:]]
     for content in contents:
-        for key in ("model", "name", "ckpt_path"):
+        for key in ("model", "name", "notes", "ckpt_path"):
             content.pop(key, None)
         for key in [key for key in content.get("trainer") or {} if key.startswith("callbacks")]:
             del content["trainer"][key]

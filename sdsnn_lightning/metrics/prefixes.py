@@ -1,5 +1,6 @@
 """Accuracy after every number of time steps: what a network is worth when it is stopped early."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,8 +8,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.classifier import network_inputs
+from sdsnn_lightning.details import FILE
+from sdsnn_lightning.errors import ConfigError, UserError
+from sdsnn_lightning.json_files import update_json
 from sdsnn_lightning.types import Batch, Output
+
+CAUSAL_CHECKS = 8
+"""Up to so many shorter runs of one sample tell whether a network is causal over time."""
 
 
 def prefix_hits(network: Any, logits: Tensor, target: Tensor) -> Tensor:
@@ -24,6 +31,32 @@ def prefix_hits(network: Any, logits: Tensor, target: Tensor) -> Tensor:
     """
     scores = (network.readout(logits[: t + 1]) for t in range(len(logits)))
     return torch.stack([(s.argmax(-1) == target).sum() for s in scores])
+
+
+@torch.no_grad()
+def is_causal(network: Any, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether a run of fewer steps gives what the same steps give within the whole run.
+
+    Decided by most of a few lengths, not by all: rounding may differ with the length and flip a spike now and then.
+
+    Args:
+        network: In evaluation mode.
+        inputs: What its `forward` takes, each `[T, B, ...]`; one sample is enough.
+
+    Returns:
+        False also where the network refuses fewer steps.
+    """
+    whole = network(*inputs).logits
+    steps = len(whole)
+    lengths = sorted({round(t) for t in torch.linspace(1, steps - 1, CAUSAL_CHECKS).tolist()}) if steps > 1 else []
+    agreeing = 0
+    for length in lengths:
+        try:
+            last = network(*(x[: len(x) * length // steps] for x in inputs)).logits[-1]
+        except (RuntimeError, ValueError, IndexError, UserError):  # it is made for T steps
+            return False
+        agreeing += torch.allclose(last, whole[length - 1], rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
+    return 2 * agreeing >= len(lengths)
 
 
 class PrefixAccuracy(Callback):
@@ -69,19 +102,64 @@ class PrefixAccuracy(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the share of hits over the batches of all processes."""
         self._release()
-        if self.hits is None:
-            return
-        counted = torch.cat([self.hits.double().cpu(), torch.tensor([float(self.samples)], dtype=torch.float64)])
-        total = trainer.strategy.reduce(counted.to(pl_module.device, torch.float32), reduce_op="sum")
-        shares = (total[:-1] / total[-1]).tolist()
+        shares = self._shares(trainer, pl_module)
         pl_module.log_dict({f"test/WAR_at/{t + 1}": share for t, share in enumerate(shares)})
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leaves no hook behind."""
         self._release()
 
+    def _shares(self, trainer: Trainer, pl_module: LightningModule) -> list[float]:
+        """Hits by samples after every number of steps; nothing where nothing was counted."""
+        if self.hits is None:
+            return []
+        counted = torch.cat([self.hits.double().cpu(), torch.tensor([float(self.samples)], dtype=torch.float64)])
+        total = trainer.strategy.reduce(counted.to(pl_module.device, torch.float32), reduce_op="sum")
+        return (total[:-1] / total[-1]).tolist()
+
     def _release(self) -> None:
         """Removes the hook and what it kept."""
         if self._hook is not None:
             self._hook.remove()
         self._hook = self._logits = None
+
+
+class PrefixRecord(PrefixAccuracy):
+    """Writes the entry `prefixes` of `details.json` in every test: accuracy after 1, 2, ... T steps.
+
+    It also says whether the network is causal, that is, whether these are the scores of shorter runs. Networks without
+    time steps leave no entry.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Creates the callback.
+
+        Args:
+            folder: The run folder.
+        """
+        super().__init__()
+        self.folder = folder
+        self._inputs: tuple[Tensor, ...] = ()
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Keeps the first sample, to run it once more at fewer steps."""
+        if batch_idx == 0:
+            self._inputs = tuple(x[:, :1] for x in network_inputs(pl_module.network, getattr(batch, pl_module.view)))
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Counts one batch of a network with time steps."""
+        if self._logits is not None and self._logits.ndim == 3:
+            super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Writes the shares of hits over the batches of all processes."""
+        self._release()
+        shares = self._shares(trainer, pl_module)
+        if shares and trainer.is_global_zero:
+            causal = is_causal(pl_module.network, self._inputs)
+            update_json(self.folder / FILE, prefixes={"WAR": shares, "causal": causal})
+        self._inputs = ()

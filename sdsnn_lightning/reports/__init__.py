@@ -1,0 +1,1 @@
+"""`sdsnn report`: runs compared on one page and in tables, from the files of their folders."""
