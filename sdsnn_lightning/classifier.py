@@ -209,7 +209,16 @@ class Classifier(LightningModule):
             self.log(f"{part}/{name}", value, prog_bar=f"{part}/{name}" in bar, rank_zero_only=False)
 
     def on_validation_epoch_start(self) -> None:
-        """Starts the validation scores afresh; the last ones stay readable until then."""
+        """Starts the validation scores afresh; the last ones stay readable until then.
+
+        Every process of several validates the network that is saved, with the first one's batch statistics: the scores
+        would not be those of any one network otherwise, and a resumed run, which loads that one, would have others.
+        """
+        if self.trainer.world_size > 1:
+            saved = self.network.state_dict()
+            for name, buffer in self.network.named_buffers():
+                if name in saved:
+                    torch.distributed.broadcast(buffer, 0)
         self.scores["val"].reset()  # type: ignore[index, operator]
         self.losses["val"].reset()  # type: ignore[index, operator]
 

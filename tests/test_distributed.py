@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy import ToyData, ToyNet
 
 from sdsnn_lightning.checkpoints import load_checkpoint
 from sdsnn_lightning.cli import main
@@ -116,6 +117,18 @@ def test_a_curriculum_promotes_the_same_weights_on_every_process(place):
     stages = [load_checkpoint(Path(f"{r}/curriculum/version_0/checkpoints/stage1.ckpt"), "it") for r in ("one", "two")]
     key = "network.head.weight"
     assert torch.allclose(stages[0]["state_dict"][key], stages[1]["state_dict"][key], rtol=0, atol=1e-10)
+
+
+def test_every_process_validates_the_network_that_is_saved(place):
+    Path("norm.yaml").write_text(TEACHER.replace("norm: false", "norm: true"))
+    fit("norm.yaml", 2, "two")
+    network, data = ToyNet(3, hidden=7).double().eval(), ToyData()
+    state = weights("two/toy_teacher/version_0")
+    network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
+    data.setup("fit")
+    scores = network.readout(network(data.val_set.x.double().transpose(0, 1)).logits)
+    loss = torch.nn.functional.cross_entropy(scores, data.val_set.target).item()
+    assert column("two/toy_teacher/version_0", "val/task") == pytest.approx([loss], abs=1e-6)
 
 
 def test_strategies_that_shard_the_networks_are_refused(place, capsys):
