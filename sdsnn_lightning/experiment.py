@@ -25,11 +25,12 @@ from sdsnn_lightning.classifier import Classifier
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.faults import StopTogether, plain_errors
-from sdsnn_lightning.loggers import MetricsFile, Wandb, note_config
+from sdsnn_lightning.loggers import MetricsFile, Wandb
 from sdsnn_lightning.metrics.prefixes import PrefixRecord
 from sdsnn_lightning.predict import PredictionWriter
 from sdsnn_lightning.run_pictures import RunPictures
 from sdsnn_lightning.teacher_first import train_missing_teacher
+from sdsnn_lightning.wandb_record import WandbRecord, note_config
 
 # What the parser says beside the mistake itself: types it also tried, and the value in its own notation.
 NOISE = (
@@ -285,4 +286,4 @@ class Experiment(LightningCLI):
                 files = MetricsFile(options.runs, options.name, version, steps)
                 self.run_folder = Path(files.log_dir)
                 return [files, *wandb.loggers(files.log_dir, options.name)]
-        return wandb.loggers(str(self._folder), f"{options.name}-{self.subcommand}")
+        return wandb.loggers(str(self._folder), options.name, self.subcommand)

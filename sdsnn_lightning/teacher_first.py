@@ -27,6 +27,8 @@ LAUNCHER_VARIABLES = (
     "MASTER_",
     "TORCHELASTIC_",
     "SLURM_",
+    "WANDB_RUN_ID",  # an agent names the run of the student
+    "WANDB_SWEEP_",
 )
 
 
