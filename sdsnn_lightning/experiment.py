@@ -232,6 +232,7 @@ class Experiment(LightningCLI):
             SpikeActivity(),
             EnergyMeter(self._folder),
             RunRecord(None if self.subcommand == "fit" else self._folder, shlex.join(["lightning", *self.words])),
+            WandbRecord(),
         ]
         if self.subcommand == "test":
             extra += [PrefixRecord(self._folder), RunPictures(self._folder)]
