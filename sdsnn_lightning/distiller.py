@@ -83,7 +83,7 @@ class Distiller(Classifier):
             strategy: Its `name` must differ from those already there.
 
         Raises:
-            ConfigError: If the name is taken, or the strategy needs a teacher and there is none.
+            ConfigError: If the name is taken, or the strategy needs a teacher or classes and there are none.
         """
         if self.strategies.get(strategy.name) is strategy:
             return
@@ -92,6 +92,11 @@ class Distiller(Classifier):
             raise ConfigError(f"two loss terms are named '{strategy.name}'; give one strategy another init_args.name")
         if strategy.needs_teacher and self.teacher is None:
             raise ConfigError(f"strategy '{strategy.name}' needs a teacher; set model.init_args.teacher")
+        if strategy.needs_classes and getattr(self._datamodule, "mixes", False):
+            raise ConfigError(
+                f"strategy '{strategy.name}' needs one class a sample, which mixed samples do not have; "
+                "set data.init_args.mixup: 0"
+            )
         self._load_teacher()
         with isolate_rng():  # its first weights depend on its name alone, not on what was drawn before
             seed_place(*strategy.name.encode())

@@ -15,7 +15,7 @@ class Batch(NamedTuple):
         student: Modalities at the student's time resolution, each `[B, T_student, ...]`.
         teacher: The same samples at the teacher's time resolution, each `[B, T_teacher, ...]`. The same object as
             `student` where both networks see the same steps.
-        target: Class indices `[B]`, int64.
+        target: Class indices `[B]`, int64; or, of mixed samples in training, probabilities `[B, K]`, float32.
         groups: Group indices `[B]`, int64, by the name of the grouping (`{"lighting": ...}`), for metrics only.
     """
 
@@ -44,7 +44,7 @@ class Step(NamedTuple):
         batch: The batch on the device.
         student: The student's output, with gradient.
         teacher: The teacher's output, without gradient; None where there is no teacher.
-        target: Class indices `[B]`, int64.
+        target: Class indices `[B]`, int64; or, of mixed samples, probabilities `[B, K]`, float32.
         progress: Training progress in [0, 1].
     """
 

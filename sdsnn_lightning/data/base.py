@@ -76,6 +76,11 @@ class DataModule(LightningDataModule):
         return {}
 
     @property
+    def mixes(self) -> bool:
+        """Whether training batches blend samples, so that their targets are probabilities."""
+        return False
+
+    @property
     def num_classes(self) -> int:
         """Number of classes K."""
         return len(self.class_names)

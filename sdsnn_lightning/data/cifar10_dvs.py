@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +17,9 @@ from sdsnn_lightning.data.event_cache import EventFrames, EventSamples, build_ev
 from sdsnn_lightning.data.event_frames import Resize
 from sdsnn_lightning.data.event_recordings import ClassFrom, Recording, find_recordings, ordered_split, random_split
 from sdsnn_lightning.data.event_windows import FrameRule
+from sdsnn_lightning.data.mixup import mix_batch
 from sdsnn_lightning.errors import ConfigError, DataError
-from sdsnn_lightning.types import View
+from sdsnn_lightning.types import Batch, View
 
 Rows = NDArray[np.int64]
 TRAIN_SHARE = 0.9  # of the recordings of every class, where no pattern says which
@@ -50,8 +52,6 @@ class CIFAR10DVS(DataModule):
     Gives `events`, raw counts as in BKDSNN's code, float32 `[B, T, 2, size, size]`, channel 0 darker and 1 brighter;
     and, where asked for, `image` `[B, 1, 2, size, size]`, the mean of the student's frames, for teachers of images.
 
-    Mixup is left out, as the target of a batch is one class index a sample.
-
     Attributes:
         protocol: What picks the checkpoint: held-out `recordings`, the `tail` of the training recordings, or the
             `test` part; written into every result.
@@ -81,6 +81,7 @@ class CIFAR10DVS(DataModule):
         window_events: int | None = None,
         image: bool = False,
         augment: EventAugment | None = None,
+        mixup: float = 0.0,
         cache_dir: str | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
@@ -116,6 +117,8 @@ class CIFAR10DVS(DataModule):
             window_events: Cut recordings into windows of this many events.
             image: Give the mean frame, too.
             augment: Moves frames in training, both views alike; off by default, as in BKDSNN's SEW-ResNet code.
+            mixup: Blend every training sample and its label with another's, by a share from Beta(mixup, mixup); 0.5
+                in codes on CIFAR10-DVS, off (0) by default.
             cache_dir: Folder of the stored frames; `.cache` in the set's folder by default.
             batch_size: Samples in a batch, per process.
             num_workers: Loader processes.
@@ -142,6 +145,8 @@ class CIFAR10DVS(DataModule):
             raise ConfigError(f"data.init_args.size is {size}; the sensor has {SENSOR} pixels, set it to at most that")
         if not 0 <= val_fraction < 1:
             raise ConfigError(f"data.init_args.val_fraction is {val_fraction}; set it to at least 0 and below 1")
+        if not 0 <= mixup < inf:
+            raise ConfigError(f"data.init_args.mixup is {mixup}; set it to 0 (off) or a positive number")
         if (train_match is None) != (test_match is None):
             raise ConfigError("data.init_args: train_match and test_match go together; set both or none")
         if window_ms is not None and window_events is not None:
@@ -153,7 +158,7 @@ class CIFAR10DVS(DataModule):
         self.class_from, self.classes, self.image, self.augment = class_from, classes, image, augment
         self.split, self.split_seed, self.val_fraction = split, split_seed, val_fraction
         self.train_match, self.test_match, self.cache_dir = train_match, test_match, cache_dir
-        self.simulated_recordings = simulated_recordings
+        self.simulated_recordings, self.mixup = simulated_recordings, mixup
         if self.data_source == "simulated":
             # What describes the layout of the real set does not describe the simulated one.
             self.class_from, self.classes, self.train_match, self.test_match = "folder", None, None, None
@@ -171,6 +176,18 @@ class CIFAR10DVS(DataModule):
         if image:
             self.input_shapes["image"] = (1, 2, size, size)
         self.protocol = "recordings" if val_fraction else "test"
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training batches blend samples, so that their targets are probabilities."""
+        return self.mixup > 0
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Builds the views on the device and, in training with `mixup`, blends samples."""
+        made = super().on_after_batch_transfer(batch, dataloader_idx)
+        if self.mixes and self.trainer is not None and self.trainer.training:
+            return mix_batch(made, self.num_classes, self.mixup)
+        return made
 
     @property
     def split_key(self) -> dict[str, Any]:

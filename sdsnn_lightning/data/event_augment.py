@@ -1,7 +1,7 @@
 """Random movement of event frames on the device, the same for all time steps and views of a sample.
 
 All transforms of a sample are one map from target to source pixels, so a batch is augmented by a single gather on the
-stored counts: no interpolation, no events invented. Mixup is left out: the batch's target is one class index a sample.
+stored counts: no interpolation, no events invented. Mixup, which blends samples and labels, is in `data.mixup`.
 """
 
 from dataclasses import dataclass

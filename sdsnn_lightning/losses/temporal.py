@@ -22,13 +22,13 @@ def stepwise_cross_entropy(logits: Tensor, target: Tensor, label_smoothing: floa
 
     Args:
         logits: `[T, B, K]`.
-        target: Class indices `[B]`, int64.
+        target: Class indices `[B]`, int64, or probabilities `[B, K]` (mixed samples).
         label_smoothing: Of the cross-entropy, in [0, 1).
 
     Returns:
         A scalar.
     """
-    labels = target.repeat(len(logits))
+    labels = target.repeat(len(logits), *[1] * (target.ndim - 1))
     return functional.cross_entropy(logits.flatten(0, 1), labels, label_smoothing=label_smoothing)
 
 

@@ -32,6 +32,9 @@ class Strategy(Callback):
     needs_teacher: bool = True
     """Whether `loss` reads `step.teacher`. Checked before training starts."""
 
+    needs_classes: bool = False
+    """Whether `loss` reads one class a sample from `step.target`, which mixed samples do not have. Checked, too."""
+
     def __init__(self, weight: float | Schedule = 1.0, name: str | None = None) -> None:
         """Creates the strategy.
 

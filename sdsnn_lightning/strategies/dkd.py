@@ -16,6 +16,8 @@ class DecoupledDistillation(ReadoutStrategy):
     `Linear` schedule for that.
     """
 
+    needs_classes = True
+
     def __init__(
         self,
         weight: float | Schedule = 1.0,

@@ -33,6 +33,8 @@ class HitConsistency(ReadoutStrategy):
     and C are plain distillation.
     """
 
+    needs_classes = True
+
     def __init__(
         self,
         weight: float | Schedule = 1.0,
@@ -99,6 +101,7 @@ class TemporalConsistency(ReadoutStrategy):
         if confidence_weights and reading == "B":
             raise ConfigError("TemporalConsistency.confidence_weights: reading B compares pairs of steps; use A or C")
         self.confidence_weights, self.change = confidence_weights, change
+        self.needs_classes = confidence_weights
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term.

@@ -21,6 +21,7 @@ class SelectiveAlignment(StepwiseStrategy):
     """
 
     brings_task = True
+    needs_classes = True
 
     def __init__(
         self,

@@ -66,6 +66,7 @@ class TemporalLogits(StepwiseStrategy):
         self.ensemble = one_of(ensemble, ("all", "correct"), f"{key}.ensemble")
         self.teacher_time = one_of(teacher_time, ("mean", "steps"), f"{key}.teacher_time")
         self.needs_teacher = distillation > 0
+        self.needs_classes = ensemble == "correct"
         self.brings_task = cross_entropy > 0
         self._parts: dict[str, Tensor] = {}
 

@@ -16,6 +16,7 @@ class TemporalKnowledgeSharing(StepwiseStrategy):
     """
 
     needs_teacher = False
+    needs_classes = True
 
     def __init__(self, weight: float | Schedule = 1.0, temperature: float = 2.0, name: str | None = None) -> None:
         """Creates the strategy.
