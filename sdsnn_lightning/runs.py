@@ -6,6 +6,9 @@ from pathlib import Path
 
 from sdsnn_lightning.errors import ConfigError
 
+MARK = "slurm.json"
+"""In a run folder: the job of Slurm that writes there, and the run of it that does."""
+
 
 def versions(runs: Path, name: str) -> list[Path]:
     """Lists the run folders of one experiment, oldest first.
@@ -51,6 +54,8 @@ def reserve(runs: Path, name: str) -> int:
 
 def release(folder: Path) -> None:
     """Removes a reserved folder that nothing was written into, and the experiment's if it is empty then."""
+    if folder.is_dir() and [path.name for path in folder.iterdir()] == [MARK]:
+        (folder / MARK).unlink()
     for path in (folder, folder.parent):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()

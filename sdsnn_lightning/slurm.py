@@ -20,8 +20,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from sdsnn_lightning import runs
 from sdsnn_lightning.faults import StopTogether
 
-MARK = "slurm.json"
-"""In a run folder: the job that writes there, and the run of it that does."""
 JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
 """What a run needs to know of its job; unlike Slurm's other variables, they make no process one rank of several."""
 ODD_STEPS = 0xFFFFFFF0  # from here on, numbers are not of a step that srun started but of the shell that salloc opened
@@ -80,14 +78,14 @@ def mark(folder: Path, words: list[str]) -> None:
     if job() is None or _read(folder).get("job") == job():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{MARK}.partial"
+    partial = folder / f"{runs.MARK}.partial"
     partial.write_text(json.dumps({"job": job(), "words": words}))
-    os.replace(partial, folder / MARK)
+    os.replace(partial, folder / runs.MARK)
 
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / MARK).read_text())
+        return json.loads((folder / runs.MARK).read_text())
     except (OSError, ValueError):
         return {}
 

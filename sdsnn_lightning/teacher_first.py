@@ -13,7 +13,8 @@ import yaml
 from filelock import FileLock
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from sdsnn_lightning import runs
+from sdsnn_lightning import runs, slurm
+from sdsnn_lightning.cli import TERMINATED
 from sdsnn_lightning.errors import ConfigError
 
 # What launchers set for the ranks of one run, by the beginning of the name.
@@ -117,17 +118,21 @@ def _train(target: Path, experiment: str, config: dict[str, Any], words: list[st
     """Runs the teacher's experiment in a folder reserved for it, and copies its best checkpoint to `target`."""
     rank_zero_info(f"{target} does not exist: training the teacher first ({experiment})")
     name = yaml.safe_load(Path(experiment).read_text()).get("name", "run")
-    version = runs.reserve(Path(config["runs"]), name)
-    run_folder = Path(config["runs"], name, f"version_{version}")
+    place, run = Path(config["runs"]), ["teacher", str(target)]
+    # In a job of Slurm that was queued anew, the teacher goes on in its own folder, too.
+    run_folder = slurm.earlier_folder(place, name, None, run) or place / name / f"version_{runs.reserve(place, name)}"
+    slurm.mark(run_folder, run)
     with tempfile.TemporaryDirectory() as folder:
         files = [experiment]
         for number, overlay in enumerate([*_overlays(config_files(words)), _shared(config)]):
             files.append(str(Path(folder, f"{number}.yaml")))
             Path(files[-1]).write_text(yaml.safe_dump(overlay))
         command = [sys.executable, "-m", "sdsnn_lightning", "fit", *(word for f in files for word in ("--config", f))]
-        command += [*trainer_words(words), "--version", str(version)]
+        command += [*trainer_words(words), "--trainer.num_nodes", "1"]  # only this node's first process starts it
+        command += ["--version", run_folder.name.removeprefix("version_")]
         # The teacher's run is a run of its own: it must not take itself for one rank of this one.
         environment = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_VARIABLES)}
+        environment |= {k: os.environ[k] for k in slurm.JOB_VARIABLES if k in os.environ}
         process = subprocess.Popen(command, env=environment)
         try:
             code = process.wait()
@@ -136,6 +141,8 @@ def _train(target: Path, experiment: str, config: dict[str, Any], words: list[st
             process.wait()
             raise
     best = run_folder / "checkpoints" / "best.ckpt"
+    if code == TERMINATED:  # told to end, it has kept its state
+        raise SystemExit(code)
     if code != 0 or not best.is_file():
         runs.release(run_folder)
         what = f"failed with exit code {code}" if code else "left no best.ckpt, for want of a validation"

@@ -170,7 +170,7 @@ class Slurm:
         words = self.call("scontrol", "--oneliner", "show", "job", job).split()
         return {key: value for key, _, value in (word.partition("=") for word in words)}
 
-    def wait_until(self, job: str, what: str, reached: Callable[[], bool], seconds: float = 300) -> None:
+    def wait_until(self, job: str, what: str, reached: Callable[[], bool], seconds: float = 600) -> None:
         """Waits for a condition; fails with the job's output if it ends or takes too long before."""
         end = time.monotonic() + seconds
         while not reached():
@@ -180,7 +180,7 @@ class Slurm:
                 raise AssertionError(f"job {job} is {state}, waited for: {what}\n{self.output(facts)}")
             time.sleep(0.3)
 
-    def finish(self, job: str, seconds: float = 420) -> str:
+    def finish(self, job: str, seconds: float = 900) -> str:
         """Waits for the end of a job that must complete; returns its output."""
         self.wait_until(job, "its completion", lambda: self.facts(job)["JobState"] == "COMPLETED", seconds)
         return self.output(self.facts(job))

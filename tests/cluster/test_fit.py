@@ -1,5 +1,6 @@
 """`fit` under a real Slurm: two tasks train one network, and a job that is queued anew ends like an undisturbed one."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -8,13 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from one_node import Slurm, Unavailable
-
 from sdsnn_lightning.checkpoints import load_checkpoint
 
-TESTS = Path(__file__).parents[1]
-SCRIPT = TESTS.parent / "experiments" / "cluster" / "fit.sbatch"
+SCRIPT = Path(__file__).parents[2] / "experiments" / "cluster" / "fit.sbatch"
 EXPERIMENT = """
 name: toy
 data: {class_path: toy.TimedToy, init_args: {batch_size: 4}}
@@ -32,30 +29,15 @@ trainer:
   log_every_n_steps: 1
   callbacks: [{class_path: pause.Pause}]
 """
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
-@pytest.fixture(scope="module")
-def slurm():
-    try:
-        with Slurm() as running:
-            running.environment |= {
-                "PYTHON": sys.executable,
-                "PYTHONPATH": f"{TESTS}:{Path(__file__).parent}",
-                "OMP_NUM_THREADS": "1",
-                "WANDB_MODE": "disabled",
-            }
-            yield running
-    except Unavailable as reason:
-        pytest.skip(str(reason))
-
-
-def submit(slurm, folder, *words):
-    """Two tasks on the one node, through the script of the package."""
+def submit(slurm, folder, *options, experiment=EXPERIMENT, tasks=2):
+    """A job on the one node, through the script of the package."""
     folder.mkdir(exist_ok=True)
-    (folder / "toy.yaml").write_text(EXPERIMENT)
-    options = ("--ntasks-per-node=2", f"--chdir={folder}", f"--output={folder}/job.out")
-    return slurm.submit(*options, *words, str(SCRIPT), "toy.yaml", "--seed_everything", "3")
+    (folder / "toy.yaml").write_text(experiment)
+    options = (f"--ntasks-per-node={tasks}", f"--chdir={folder}", f"--output={folder}/job.out", *options)
+    return slurm.submit(*options, str(SCRIPT), "toy.yaml", "--seed_everything", "3")
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +93,36 @@ def test_a_job_that_is_queued_anew_ends_like_an_undisturbed_one(slurm, undisturb
         assert len(ids) == 1
 
 
+TEACHER = EXPERIMENT.replace("name: toy", "name: toy_teacher").replace("max_epochs: 3", "max_epochs: 2")
+STUDENT = """
+name: toy
+data: {class_path: toy.TimedToy}
+model:
+  class_path: sdsnn_lightning.Distiller
+  init_args:
+    student: {class_path: toy.ToyNet, init_args: {hidden: 5}}
+    teacher: {class_path: toy.ToyNet, init_args: {dropout: 0.3}}
+    teacher_checkpoint: ${runs}/teacher.ckpt
+    teacher_experiment: teacher.yaml
+    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}
+trainer: {max_epochs: 1, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
+"""
+
+
+def test_a_teacher_trained_first_goes_on_in_its_folder_too(slurm, tmp_path):
+    (tmp_path / "teacher.yaml").write_text(TEACHER)
+    slurm.environment["SDSNN_PAUSE"] = "yes"
+    job = submit(slurm, tmp_path, experiment=STUDENT, tasks=1)
+    slurm.wait_until(job, "the place to disturb it", (tmp_path / "paused").exists)
+    disturb(slurm, job, "notice")
+    slurm.finish(job)
+    assert (tmp_path / "began").read_text() == "8"
+    assert sorted(path.name for path in (tmp_path / "runs").glob("*/version_*")) == ["version_0", "version_0"]
+    rows = csv.DictReader((tmp_path / "runs/toy_teacher/version_0/metrics.csv").read_text().splitlines())
+    assert [int(row["step"]) for row in rows if row["train/task"]] == list(range(12))
+    assert json.loads((tmp_path / "runs/toy/version_0/results.json").read_text())["fit"]["steps"] == 6
+
+
 @pytest.mark.parametrize("shell", ["salloc", "srun"])
 def test_a_shell_of_slurm_runs_processes_of_its_own(slurm, tmp_path, shell):
     (tmp_path / "toy.yaml").write_text(EXPERIMENT)
@@ -119,7 +131,7 @@ def test_a_shell_of_slurm_runs_processes_of_its_own(slurm, tmp_path, shell):
     start = {"salloc": ["salloc", "--ntasks-per-node=2"], "srun": ["srun", "--ntasks=1", "--pty"]}[shell]
     done = subprocess.run(
         [*start, "--job-name=mine", *words, "--trainer.devices", "2"],
-        cwd=tmp_path, env=slurm.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+        cwd=tmp_path, env=slurm.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "runs/toy/version_0/results.json").read_text())
