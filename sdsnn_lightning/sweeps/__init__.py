@@ -1,0 +1,1 @@
+"""`sdsnn sweep`: many runs of one experiment with other settings, on Ray Tune."""
