@@ -1,5 +1,6 @@
 """Files that are either whole or not there: where caches lie, and how a file is written aside and then renamed."""
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,16 @@ def cache_parent(root: Path, cache_dir: str | Path | None = None) -> Path:
     if cache_dir is not None:
         return Path(cache_dir)
     return root / ".cache" if os.access(root, os.W_OK) else Path.home() / ".cache" / "sdsnn_lightning"
+
+
+def sweep_leftovers(path: Path) -> None:
+    """Deletes what killed processes left of a file they were writing with `whole_file`.
+
+    Args:
+        path: The file. The caller holds its lock, so nobody else is writing it.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+        leftover.unlink(missing_ok=True)
 
 
 @contextmanager

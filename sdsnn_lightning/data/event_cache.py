@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sdsnn_lightning.data.cache_files import cache_parent, whole_file
+from sdsnn_lightning.data.cache_files import cache_parent, sweep_leftovers, whole_file
 from sdsnn_lightning.data.event_windows import Cut, FrameRule, cut_recording
 from sdsnn_lightning.errors import DataError
 
@@ -121,6 +121,7 @@ def build_event_frames(root: Path, files: Sequence[str], rule: FrameRule, cache_
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
             if not path.exists():  # another process may have built it while this one waited
+                sweep_leftovers(path)
                 _write(path, root, files, rule)
     except OSError as error:
         raise DataError(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from sdsnn_lightning.data.cache_files import cache_parent, whole_file
+from sdsnn_lightning.data.cache_files import cache_parent, sweep_leftovers, whole_file
 from sdsnn_lightning.data.spike_files import SpikeFile
 from sdsnn_lightning.errors import DataError
 
@@ -110,6 +110,7 @@ def build_spikes(path: Path, cache_dir: str | Path | None = None) -> Path:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(cache.with_name(f".{cache.name}.lock")):
             if not cache.exists():  # another process may have built it while this one waited
+                sweep_leftovers(cache)
                 _write(cache, SpikeFile(path))
     except OSError as error:
         raise DataError(

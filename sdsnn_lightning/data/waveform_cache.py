@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sdsnn_lightning.data.audio import decode, to_int16, to_mono
-from sdsnn_lightning.data.cache_files import cache_parent, whole_file
+from sdsnn_lightning.data.cache_files import cache_parent, sweep_leftovers, whole_file
 from sdsnn_lightning.errors import DataError
 
 VERSION = 1  # count up when the same files would be decoded to other numbers
@@ -82,6 +82,7 @@ def build_waveforms(
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
             if not path.exists():  # another process may have built it while this one waited
+                sweep_leftovers(path)
                 _write(path, root, files, sample_rate, samples)
     except OSError as error:
         raise DataError(
