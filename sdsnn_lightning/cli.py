@@ -14,6 +14,7 @@ OWN_COMMANDS = {
     "profile": "sdsnn_lightning.profile",
     "report": "sdsnn_lightning.reports.command",
     "data": "sdsnn_lightning.data_commands",
+    "sweep": "sdsnn_lightning.sweeps.command",
 }
 """Commands beside the Trainer's: each module has a `main(words)` and is imported only when its word is used."""
 INTERRUPTED, TERMINATED = 130, 143  # as shells count: 128 + signal
