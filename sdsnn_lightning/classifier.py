@@ -68,6 +68,7 @@ class Classifier(LightningModule):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
         view: Literal["student", "teacher"] = "student",
+        lean_memory: bool = False,
     ) -> None:
         """Creates the module.
 
@@ -80,6 +81,8 @@ class Classifier(LightningModule):
             scheduler_interval: Whether the schedule advances every epoch or every step; a `Schedule`: every step.
             label_smoothing: Of the cross-entropy, in [0, 1).
             view: Which of the batch's two views over time the network sees.
+            lean_memory: Whether spikes are kept for backward as bits, and currents computed again: the same gradients
+                in about half the memory, for some tenth of the time; see `sdsnn_lightning.lean`.
 
         Raises:
             ConfigError: If `label_smoothing` is out of its range.
@@ -94,6 +97,7 @@ class Classifier(LightningModule):
         self.scheduler_interval = scheduler_interval
         self.label_smoothing = label_smoothing
         self.view = view
+        self.lean_memory = lean_memory
         self.strategies: dict[str, Strategy] = {}
         self.span = (0.0, 1.0)
         self.scores: nn.ModuleDict | None = None
@@ -156,9 +160,18 @@ class Classifier(LightningModule):
         scores = self.network.readout(output.logits).float()  # type: ignore[operator]
         return functional.cross_entropy(scores, target, label_smoothing=self.label_smoothing)
 
+    def _trained_output(self, view: View) -> Output:
+        """The output of the network that is trained, whose backward follows."""
+        if not self.lean_memory:
+            return run_network(self.network, view)
+        from sdsnn_lightning.lean import lean_memory
+
+        with lean_memory(self.network):
+            return run_network(self.network, view)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One training step; returns the loss."""
-        loss = self.task_loss(run_network(self.network, getattr(batch, self.view)), batch.target)
+        loss = self.task_loss(self._trained_output(getattr(batch, self.view)), batch.target)
         return self._finish({"task": loss}, loss)
 
     def _finish(self, terms: dict[str, Tensor], total: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ class Distiller(Classifier):
         scheduler: LRSchedulerCallable | Schedule | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
+        lean_memory: bool = False,
     ) -> None:
         """Creates the module.
 
@@ -57,8 +58,11 @@ class Distiller(Classifier):
             scheduler: As of `Classifier`.
             scheduler_interval: As of `Classifier`.
             label_smoothing: Of the cross-entropy, in [0, 1).
+            lean_memory: As of `Classifier`.
         """
-        super().__init__(student, num_classes, optimizer, scheduler, scheduler_interval, label_smoothing)
+        super().__init__(
+            student, num_classes, optimizer, scheduler, scheduler_interval, label_smoothing, lean_memory=lean_memory
+        )
         self.teacher: nn.Module | None = None
         if teacher is not None:
             self.teacher = teacher if isinstance(teacher, nn.Module) else teacher(num_classes)
@@ -179,7 +183,7 @@ class Distiller(Classifier):
         if self.teacher is not None:
             with torch.no_grad():
                 teacher = run_network(self.teacher, batch.teacher)
-        student = run_network(self.student, batch.student)
+        student = self._trained_output(batch.student)
         step = Step(batch, student, teacher, batch.target, self.progress)
 
         share = None if self.alpha is None else weight_at(self.alpha, step.progress)
