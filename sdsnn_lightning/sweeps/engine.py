@@ -35,6 +35,8 @@ from sdsnn_lightning.sweeps.process import GRACE, GuardedProcess  # noqa: E402
 from sdsnn_lightning.sweeps.space import Sweep  # noqa: E402
 from sdsnn_lightning.sweeps.trial import Job, TrialRun  # noqa: E402
 
+PREFIX = "sdsnn-ray-"
+"""Of Ray's folder among the temporary files; the number of the process that made it follows."""
 OBJECT_STORE = 100 * 2**20  # bytes; nothing but settings and numbers passes through it
 Watch = Callable[[int, dict[str, Any]], None]
 
@@ -82,6 +84,18 @@ class Follower(tune.Callback):
         self.watch(trial.config["trial"], {"ended": True, "epoch": 0, "done": False, "lost": True})
 
 
+def _remove_leftovers() -> None:
+    """Removes the folders of sweeps that were killed and could not."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        number = folder.name.removeprefix(PREFIX).partition("-")[0]
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue
+
+
 @contextlib.contextmanager
 def cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
     """Starts Ray on this machine, or joins a cluster, for as long as the block lasts.
@@ -98,7 +112,8 @@ def cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
         # Not below the run folder: the path of a socket must be short.
-        place = tempfile.mkdtemp(prefix="sdsnn-ray-")
+        _remove_leftovers()
+        place = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
         options |= {
             "address": "local",
             "include_dashboard": False,
