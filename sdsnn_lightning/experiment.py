@@ -4,7 +4,6 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
@@ -71,13 +70,7 @@ class LastCheckpoint(ModelCheckpoint):
     Not `save_last` of the callback above: that copies the best checkpoint, and only when there is a new one.
     """
 
-    def __init__(self, then: Callable[[], None] | None = None) -> None:
-        """Creates the callback.
-
-        Args:
-            then: Called when a run that was told to end has kept its state.
-        """
-        self.then = then
+    def __init__(self) -> None:
         super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -92,8 +85,6 @@ class LastCheckpoint(ModelCheckpoint):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         if Path(self.best_model_path).is_file():
             rank_zero_info(f"stopped; to go on, repeat the command with --ckpt_path {self.best_model_path}")
-        if self.then is not None and isinstance(exception, SIGTERMException):
-            self.then()
 
 
 class SaveConfig(SaveConfigCallback):
@@ -148,6 +139,7 @@ class Experiment(LightningCLI):
         self.words = sys.argv[1:] if args is None else args
         self.run_folder: Path | None = None
         self.earlier: Path | None = None
+        self.stop = StopTogether()
         super().__init__(
             args=args,
             model_class=Classifier,
@@ -216,7 +208,8 @@ class Experiment(LightningCLI):
         """
         options = self.options
         fits_in_job = self.subcommand == "fit" and slurm.job() is not None
-        stop = slurm.Requeue(self.words) if fits_in_job else StopTogether()
+        if fits_in_job:
+            self.stop = slurm.Requeue(self.words)
         if self.subcommand == "fit":
             train_missing_teacher(self._parser(self.subcommand).dump(options, skip_none=False), self.words)
         if self.subcommand == "fit" and "source" in options.data.init_args:
@@ -227,8 +220,8 @@ class Experiment(LightningCLI):
         if trainer_options.get("logger") is None:
             kwargs["logger"] = self._loggers(options)
         extra: list[Any] = [
-            LastCheckpoint(stop.queue_anew if isinstance(stop, slurm.Requeue) else None),
-            stop,
+            LastCheckpoint(),
+            self.stop,
             SpikeActivity(),
             EnergyMeter(self._folder),
             RunRecord(None if self.subcommand == "fit" else self._folder, shlex.join(["lightning", *self.words])),
@@ -260,6 +253,10 @@ class Experiment(LightningCLI):
         try:
             with plain_errors(Path(self.options.runs, self.options.name)):
                 super()._run_subcommand(subcommand)
+        except SIGTERMException:
+            if isinstance(self.stop, slurm.Requeue):
+                self.stop.queue_anew()
+            raise
         finally:
             close_process_group()
 

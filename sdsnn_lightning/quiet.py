@@ -20,6 +20,8 @@ MESSAGES = (
     "GPU available",
     "TPU available",
     "LightningCLI's args parameter",
+    "`broadcast_buffers` is deprecated",  # for one that synchronises at the start, which we do not want to depend on
+    "sync_dist=True",  # the metrics synchronise themselves
     "The `srun` command is available",  # without it, Lightning starts its processes itself, in a job of Slurm, too
 )
 

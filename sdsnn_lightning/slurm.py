@@ -161,9 +161,13 @@ class Requeue(StopTogether):
         self._tell(trainer, self._agreed)
 
     def queue_anew(self) -> None:
-        """Queues the job anew if that is what it got notice of. Called when the state is kept; ends the job."""
+        """Queues the job anew if that is what it got notice of; this ends the job.
+
+        Called when the state is kept and W&B has the run: with this process Slurm also ends that of W&B.
+        """
         if signal.SIGUSR1 not in self.notices or runs.process_rank() != 0:
             return
+        self._listen(signal.SIGTERM)  # which now comes; this process has ended its work and will say so
         refused = requeue()
         if refused is None:
             rank_zero_info(f"Slurm gave notice: job {job()} is queued anew and will go on from here")
