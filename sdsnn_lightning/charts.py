@@ -134,13 +134,13 @@ def pareto_chart(points: Mapping[str, Sequence[tuple[float, float]]]) -> "Figure
             axes.plot(energies, 100 * scores, **{**look, "markersize": 4, "markerfacecolor": "none", "alpha": 0.7})
         axes.plot(means[index][0], 100 * means[index][1], label=name, **{**look, "markersize": 8})
     axes.set_xscale("log")
-    energies = [energy for runs in points.values() for energy, _ in runs]
-    if max(energies) < 20 * min(energies):  # ticks at the powers of ten alone would be one or none
+    costs = [energy for runs in points.values() for energy, _ in runs]
+    if max(costs) < 20 * min(costs):  # ticks at the powers of ten alone would be one or none
         from matplotlib.ticker import LogLocator
 
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter("")
-        axes.set_xlim(min(energies) / 1.7, max(energies) * 1.7)
+        axes.set_xlim(min(costs) / 1.7, max(costs) * 1.7)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="energy per sample, uJ (paper rule)", ylabel="WAR, %")
     _legend(figure, axes)

@@ -3,7 +3,7 @@
 import base64
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -137,6 +137,12 @@ def part_scores(group: Group) -> dict[str, dict[str, list[float]]]:
     return parts
 
 
+def loss_terms(names: Iterable[str]) -> list[str]:
+    """The terms of the loss among logged metrics: `train/<term>`, not their weights and what a strategy logs beside."""
+    terms = [name.removeprefix("train/") for name in names if name.startswith("train/")]
+    return [term for term in terms if "/" not in term and not term.endswith("_weight")]
+
+
 def pictures_of(group: Group) -> Iterator[Picture]:
     """The pictures of one experiment: sums and means over its seeds, spikes and clip of the first."""
     first = group.runs[0]
@@ -161,10 +167,12 @@ def pictures_of(group: Group) -> Iterator[Picture]:
     chart = layer_chart(layers) if layers else None
     if chart is not None:
         yield vector(chart, "Firing rate and energy per layer", "Mean over seeds." if several else "")
-    terms = {key.removeprefix("train/"): [run.curves[key] for run in group.runs if key in run.curves]
-             for key in first.curves if key.startswith("train/") and not key.endswith("_weight")}  # fmt: skip
+    terms = {
+        name: [run.curves[f"train/{name}"] for run in group.runs if f"train/{name}" in run.curves]
+        for name in loss_terms(first.curves)
+    }
     if len(terms) > 2:  # more than the task's loss and the total, which is the same
-        yield vector(curve_chart(terms, "epoch", "loss, before weighting"), "Terms of the training loss")
+        yield vector(curve_chart(terms, "epoch", "loss; terms before weighting"), "Terms of the training loss")
     spikes = first.details.get("spikes")
     if spikes:
         shown = {layer: raster(entry) for layer, entry in spikes.items()}

@@ -36,7 +36,8 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
                 flat |= flatten(value, prefix if key == "init_args" else f"{prefix}.{key}".lstrip("."))
         return flat
     if isinstance(config, Sequence) and not isinstance(config, str) and any(isinstance(v, Mapping) for v in config):
-        flat, seen = {}, {}
+        flat = {}
+        seen: dict[Any, int] = {}
         for number, value in enumerate(config):
             name = str(value.get("class_path", number)).rpartition(".")[2] if isinstance(value, Mapping) else number
             seen[name] = seen.get(name, 0) + 1
