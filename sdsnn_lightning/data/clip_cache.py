@@ -21,6 +21,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from PIL import Image
 
+from sdsnn_lightning.data.cache_files import map_array
 from sdsnn_lightning.data.see_layout import Clip, Index
 from sdsnn_lightning.errors import DataError
 
@@ -52,10 +53,13 @@ class ClipCache:
         if facts is None:
             raise DataError(f"{folder} holds no whole cache; call prepare_data() before setup(), which builds it")
         try:
-            self.images = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in facts["modalities"]}
-        except (OSError, ValueError) as error:
+            self.counts = np.array(facts["counts"], dtype=np.int64)
+            self.images = {name: map_array(folder / f"{name}.npy") for name in facts["modalities"]}
+            shape = (int(self.counts.sum()), facts["size"], facts["size"])
+            if wrong := [name for name, images in self.images.items() if images.shape != shape]:
+                raise ValueError(f"{wrong[0]}.npy does not hold {shape} images")
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise DataError(f"{folder} is damaged ({error}); delete the folder, it is built again") from error
-        self.counts = np.array(facts["counts"], dtype=np.int64)
         self.offsets = np.cumsum(self.counts) - self.counts
 
     def __reduce__(self) -> tuple[type["ClipCache"], tuple[Path]]:
@@ -197,15 +201,16 @@ def _list_images(folder: Path) -> list[tuple[str, int, int]]:
 def _facts(folder: Path) -> dict[str, Any] | None:
     """What a whole cache says about itself; None where there is none."""
     try:
-        return json.loads((folder / "index.json").read_text())
+        facts = json.loads((folder / "index.json").read_text())
     except (OSError, ValueError):
         return None
+    return facts if isinstance(facts, dict) else None
 
 
 def _is_current(folder: Path, files: str) -> bool:
     """Whether a whole cache of exactly these files exists."""
     facts = _facts(folder)
-    return facts is not None and facts["files"] == files
+    return facts is not None and facts.get("files") == files
 
 
 def _lock(folder: Path) -> AcquireReturnProxy:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sdsnn_lightning.data.audio import decode, to_int16, to_mono
-from sdsnn_lightning.data.cache_files import cache_parent, sweep_leftovers, whole_file
+from sdsnn_lightning.data.cache_files import cache_parent, map_array, sweep_leftovers, whole_file
 from sdsnn_lightning.errors import DataError
 
 VERSION = 1  # count up when the same files would be decoded to other numbers
@@ -105,7 +105,7 @@ def open_waveforms(path: Path) -> np.ndarray:
         DataError: If there is none, or it is damaged.
     """
     try:
-        return np.load(path, mmap_mode="r")
+        return map_array(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; call prepare_data() before setup(), which builds it") from None
     except (OSError, ValueError) as error:
