@@ -34,8 +34,7 @@ def run_trainer(args: list[str] | None = None) -> None:
     from sdsnn_lightning.quiet import keep_quiet
     from sdsnn_lightning.runs import process_rank
 
-    if process_rank() > 0:
-        follow_first_process()
+    follow_first_process(process_rank())
     keep_quiet()
     keep_freed_memory()
     # `${data.init_args.size}` in an experiment must also be found below `fit:`, where the subcommand puts it.

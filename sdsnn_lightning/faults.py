@@ -26,6 +26,7 @@ GONE = (errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errn
 LOADER_DIED = r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)"
 PEER_DIED = r"gloo|NCCL|Connection (closed|reset|refused) by peer|Broken pipe|TCPStore"
 _GO_ON = "then go on with --ckpt_path last"
+_FIRST_PROCESS = "SDSNN_FIRST_PROCESS"
 _GRACE = 10.0  # seconds a process has to end by itself when the first one has ended
 
 
@@ -68,12 +69,19 @@ def plain_errors(folder: Path) -> Iterator[None]:
         raise
 
 
-def follow_first_process() -> None:
+def follow_first_process(rank: int) -> None:
     """Ends this process soon after the one that started it, so that none is left waiting for what never comes.
 
     For all ranks but the first of a run. One that ends by itself meanwhile is left in peace.
+
+    Args:
+        rank: Rank of this process. The first one leaves its number to those it will start: one of them may look for it
+            when it is gone already.
     """
-    parent = os.getppid()
+    if rank == 0:
+        os.environ[_FIRST_PROCESS] = str(os.getpid())
+        return
+    parent = int(os.environ.get(_FIRST_PROCESS, os.getppid()))
 
     def watch() -> None:
         while os.getppid() == parent:
