@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 
 def cache_parent(root: Path, cache_dir: str | Path | None = None) -> Path:
     """Folder of the caches of a set.
@@ -33,6 +35,31 @@ def sweep_leftovers(path: Path) -> None:
     """
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
         leftover.unlink(missing_ok=True)
+
+
+def map_array(path: Path) -> np.ndarray:
+    """Maps an array that a cache keeps in a `.npy` file of its own.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The array, memory-mapped, read-only.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the file is damaged, as far as it can be known: it is not exactly as long as its header says.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        exact = isinstance(array, np.memmap) and array.offset + array.nbytes == path.stat().st_size
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # NumPy raises many kinds on a broken header
+        raise ValueError(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+    if not exact:
+        raise ValueError("its length is not what its header says")
+    return array
 
 
 @contextmanager
