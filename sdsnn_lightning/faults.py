@@ -81,7 +81,9 @@ def follow_first_process(rank: int) -> None:
     if rank == 0:
         os.environ[_FIRST_PROCESS] = str(os.getpid())
         return
-    parent = int(os.environ.get(_FIRST_PROCESS, os.getppid()))
+    parent = os.getppid()
+    if parent == 1 and os.environ.get(_FIRST_PROCESS, "1") != "1":  # handed to the system's first process already
+        parent = 0
 
     def watch() -> None:
         while os.getppid() == parent:
