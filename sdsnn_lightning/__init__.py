@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from sdsnn_lightning.data.base import DataModule
     from sdsnn_lightning.distiller import Distiller
     from sdsnn_lightning.neurons import Leaky
+    from sdsnn_lightning.online import OnlineClassifier
     from sdsnn_lightning.strategies.base import Strategy
     from sdsnn_lightning.strategies.schedules import Schedule
     from sdsnn_lightning.types import Batch, Network, Output, Step
 
 __all__ = [
-    "Batch", "Classifier", "DataModule", "Distiller", "Leaky", "Network", "Output", "Schedule", "Step", "Strategy",
+    "Batch", "Classifier", "DataModule", "Distiller", "Leaky", "Network", "OnlineClassifier", "Output",
+    "Schedule", "Step", "Strategy",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -25,6 +27,7 @@ _HOMES = {
     "DataModule": "data.base",
     "Distiller": "distiller",
     "Leaky": "neurons",
+    "OnlineClassifier": "online",
     "Schedule": "strategies.schedules",
     "Strategy": "strategies.base",
 }

@@ -21,9 +21,9 @@ class SpatialLeaky(Leaky):
     so a step's gradient needs nothing of the steps before it. A learnable beta still learns from the membrane it acts
     on, a learnable threshold from the spikes of its own step.
 
-    What this saves here is the backward sweep over time. The paper's memory, constant in T, comes from running a
-    network one step at a time and going back after each: what is kept for the backward pass here is one tensor of the
-    size of the current, for all T steps, as in `Leaky`.
+    What this saves here is the backward sweep over time; what is kept for the backward pass is one tensor of the size
+    of the current, for all T steps, as in `Leaky`. The paper's memory, constant in T, comes from running a network one
+    step at a time and going back after each: that is `OnlineClassifier`.
 
     Attributes:
         temporal_gradient: Whether the gradient goes back in time.
