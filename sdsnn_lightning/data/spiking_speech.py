@@ -114,6 +114,10 @@ class SpikingSpeech(DataModule):
                 raise ConfigError(f"data.init_args.download: no address is known for {strange[0]}; put the file there")
         else:
             self.find_source(root, source, simulated_root)
+        if self.data_source == "simulated" and self.prefix not in CLASSES:
+            # What describes the files of a set of one's own does not describe the simulated digits.
+            self.prefix, self.val_speakers = "shd", None
+            self.validation = self.protocol = "speakers" if validation == "file" else validation
         self.class_names = self._find_names()
 
     @property

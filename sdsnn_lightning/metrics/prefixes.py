@@ -33,6 +33,19 @@ def prefix_hits(network: Any, logits: Tensor, target: Tensor) -> Tensor:
     return torch.stack([(s.argmax(-1) == target).sum() for s in scores])
 
 
+def held(hits: Tensor, steps: int) -> Tensor:
+    """Hits `[T]` of a shorter batch as `[steps]`: what ends early keeps its last answer.
+
+    Args:
+        hits: `[T]`, T up to `steps`.
+        steps: Length to bring them to.
+
+    Returns:
+        `[steps]`.
+    """
+    return torch.cat([hits, hits[-1:].expand(steps - len(hits))])
+
+
 @torch.no_grad()
 def is_causal(network: Any, inputs: tuple[Tensor, ...]) -> bool:
     """Whether a run of fewer steps gives what the same steps give within the whole run.
@@ -96,7 +109,9 @@ class PrefixAccuracy(Callback):
         if logits is None or logits.ndim != 3:
             raise ConfigError(f"PrefixAccuracy: {type(pl_module.network).__name__} has no time steps; take it out")
         hits = prefix_hits(pl_module.network, logits, batch.target)
-        self.hits = hits if self.hits is None else self.hits + hits
+        known = hits.new_zeros(1) if self.hits is None else self.hits
+        steps = max(len(known), len(hits))  # batches of recordings are as long as their longest one
+        self.hits = held(known, steps) + held(hits, steps)
         self.samples += len(batch.target)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -113,7 +128,9 @@ class PrefixAccuracy(Callback):
         """Hits by samples after every number of steps; nothing where nothing was counted."""
         if self.hits is None:
             return []
-        counted = torch.cat([self.hits.double().cpu(), torch.tensor([float(self.samples)], dtype=torch.float64)])
+        steps = int(trainer.strategy.reduce(torch.tensor(len(self.hits), device=pl_module.device), reduce_op="max"))
+        hits = held(self.hits, steps).double().cpu()
+        counted = torch.cat([hits, torch.tensor([float(self.samples)], dtype=torch.float64)])
         total = trainer.strategy.reduce(counted.to(pl_module.device, torch.float32), reduce_op="sum")
         return (total[:-1] / total[-1]).tolist()
 

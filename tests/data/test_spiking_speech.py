@@ -17,7 +17,7 @@ from sdsnn_lightning.data import DataModule, SpikingHeidelberg, SpikingSpeechCom
 from sdsnn_lightning.data.spike_files import SpikeSample, write_spike_file
 from sdsnn_lightning.data.utterances import hold_out_speakers, languages
 from sdsnn_lightning.errors import ConfigError, DataError
-from sdsnn_lightning.report import source
+from sdsnn_lightning.reports.collect import Run
 from sdsnn_lightning.types import Output
 
 WORDS = ["zero", "one", "null", "eins"]
@@ -127,7 +127,8 @@ def test_results_say_what_picked_the_checkpoint(root, tmp_path, protocol):
     trainer.fit(Classifier(Count, 4, torch.optim.AdamW), data)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["protocol"] == protocol
-    assert source(results) == f"SpikingHeidelberg (real{', picked on test' if protocol == 'test' else ''})"
+    picked = ", picked on test" if protocol == "test" else ""
+    assert Run(tmp_path, "count", results).source == f"SpikingHeidelberg (real{picked})"
     assert {"val/speaker/unseen", "val/language/English", "val/language/German"} <= set(trainer.callback_metrics)
 
 
@@ -382,3 +383,12 @@ def test_yaml_may_name_every_argument(root):
     assert (data.align, data.teacher_step_ms, data.step_ms, data.time_mask) == ("zero", 5, 10.0, 0.2)
     with pytest.raises(Exception, match="protocol"):
         parser.parse_object({"data": {"class_path": "SpikingHeidelberg", "init_args": {"protocol": "x"}}})
+
+
+def test_a_set_of_ones_own_is_stood_in_for_by_simulated_digits(tmp_path):
+    data = SpikingHeidelberg(
+        root=str(tmp_path / "absent"), simulated_root=str(tmp_path / "set"), prefix="mine", validation="file"
+    )
+    assert data.data_source == "simulated"
+    assert (data.prefix, data.validation, data.protocol) == ("shd", "speakers", "speakers")
+    assert data.num_classes == 20

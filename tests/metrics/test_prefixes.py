@@ -7,7 +7,7 @@ from toy_strategies import SpikingMaps, ToyEvents
 
 from sdsnn_lightning.classifier import Classifier, run_network
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.metrics.prefixes import PrefixAccuracy, prefix_hits
+from sdsnn_lightning.metrics.prefixes import PrefixAccuracy, held, prefix_hits
 from sdsnn_lightning.networks import KeywordConvNet
 
 
@@ -53,3 +53,8 @@ def test_a_network_without_time_is_refused(tmp_path):
     module = Classifier(lambda k: Events(k, width=4), 3, lambda p: torch.optim.SGD(p, lr=0.1))
     with pytest.raises(ConfigError, match="Events has no time steps"):
         trainer(tmp_path).test(module, datamodule=ToyEvents(), verbose=False)
+
+
+def test_a_shorter_batch_keeps_its_last_answer():
+    assert held(torch.tensor([1, 4, 2]), 5).tolist() == [1, 4, 2, 2, 2]
+    assert held(torch.tensor([3]), 1).tolist() == [3]
