@@ -1,5 +1,6 @@
 """Sound: waveforms from files, and the augmentation of waveforms on the device."""
 
+import struct
 from math import gcd
 from pathlib import Path
 
@@ -30,7 +31,25 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
         raise DataError(f"{path} cannot be read as audio ({error}); fetch it again or delete it") from None
     if len(waveform) == 0:
         raise DataError(f"{path} holds no audio samples; fetch it again or delete it")
+    missing = _missing_bytes(Path(path))
+    if missing > 0:  # libsndfile reads what there is and says nothing
+        raise DataError(f"{path} breaks off: {missing} bytes of its sound are missing; fetch it again or delete it")
     return waveform, rate
+
+
+def _missing_bytes(path: Path) -> int:
+    """Bytes that the data of a RIFF wave file lacks, by its header; 0 for other formats and for unknown lengths."""
+    with path.open("rb") as file:
+        riff, _, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+        if riff != b"RIFF" or wave != b"WAVE":
+            return 0
+        while len(chunk := file.read(8)) == 8:
+            name, length = struct.unpack("<4sI", chunk)
+            if name == b"data":  # a writer into a pipe does not know the length, and gives none or the highest
+                known = 0 < length < 0x7FFFF000
+                return length - (path.stat().st_size - file.tell()) if known else 0
+            file.seek(length + length % 2, 1)
+    return 0
 
 
 def to_mono(waveform: np.ndarray, file_rate: int, sample_rate: int, samples: int | None = None) -> np.ndarray:

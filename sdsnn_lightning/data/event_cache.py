@@ -62,7 +62,7 @@ class EventFrames:
             self.frames = np.memmap(path, np.uint8, "r", 0, whole)
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; call prepare_data() before setup(), which builds it") from None
-        except (OSError, ValueError, EOFError, TypeError) as error:
+        except Exception as error:  # NumPy raises many kinds on a broken header
             raise DataError(f"{path} is damaged ({error}); delete the file, it is built again") from error
 
     def __reduce__(self) -> tuple[type["EventFrames"], tuple[Path]]:

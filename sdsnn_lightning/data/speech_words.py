@@ -135,6 +135,11 @@ def split_files(root: Path, words: Sequence[str]) -> dict[Part, list[str]]:
         for file in files:
             parts[hash_part(file)].append(file)
     for part, chosen in parts.items():
+        if not chosen and part in LISTS and (root / LISTS[part]).exists():
+            raise DataError(
+                f"{root / LISTS[part]} names none of these words, so no recording is left for the {part} part; "
+                "restore the file"
+            )
         if not chosen:
             raise DataError(f"{root}: no recording is left for the {part} part; restore the set or its list files")
     return parts

@@ -50,9 +50,13 @@ class SpikeCache:
             self.class_names = [str(name) for name in names]
             self.offsets = np.concatenate([[0], np.cumsum(counts)])
             self.events = np.memmap(path, dtype, "r", start, (int(self.offsets[-1]),))
+            if not len(self.labels) == len(self.speakers) == len(counts) or counts.min() < 0:
+                raise ValueError("labels, speakers and counts disagree")
+            if start + self.events.nbytes != path.stat().st_size:
+                raise ValueError("its length is not that of its spikes")
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; call prepare_data() before setup(), which builds it") from None
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # NumPy raises many kinds on a broken header
             raise DataError(f"{path} is damaged ({error}); delete the file, it is built again") from error
 
     def __len__(self) -> int:
