@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import os
@@ -44,7 +45,7 @@ class Plan:
         epochs: Of each trial; 0 where the length is not given in epochs.
         loads_teacher: Whether the experiment names a teacher's checkpoint.
         teachers: Command lines, one a teacher that is not there yet, by its checkpoint.
-        digest: Of the experiment as it is resolved, without the space.
+        digest: Of the experiment's files and the words for every trial.
     """
 
     runs: Path
@@ -110,6 +111,12 @@ class Reader:
         return yaml.safe_load(self.dump(words, build))
 
 
+@functools.cache
+def fit_reader() -> Reader:
+    """The reader of this process; to make it takes as long as to read several command lines."""
+    return Reader()
+
+
 @contextlib.contextmanager
 def _captured() -> Iterator[io.StringIO]:
     """Keeps what parsing prints, and its warnings, out of the terminal."""
@@ -144,7 +151,7 @@ def check_space(sweep: Sweep) -> Plan:
     Raises:
         ConfigError: Naming the sweep's file, the key and the value, with what the experiment says about it.
     """
-    reader = Reader()
+    reader = fit_reader()
     try:
         config = reader.resolve(sweep.words({}), build=True)
     except ConfigError as error:
@@ -175,7 +182,9 @@ def check_space(sweep: Sweep) -> Plan:
         epochs.append(length)
         if teacher is not None:
             teachers.setdefault(teacher, sweep.words({}) if teacher == base[0] else words)
-    digest = hashlib.sha256(yaml.safe_dump(config).encode()).hexdigest()
+    # Of the files, not of what they resolve to: a newer version of this program may know more keys.
+    content = b"\0".join([*(Path(path).read_bytes() for path in sweep.config), *(w.encode() for w in sweep.extra)])
+    digest = hashlib.sha256(content).hexdigest()
     loads_teacher = bool((config["model"].get("init_args") or {}).get("teacher_checkpoint"))
     return Plan(Path(config["runs"]), epochs, loads_teacher, teachers, digest)
 

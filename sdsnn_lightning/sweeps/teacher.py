@@ -11,10 +11,10 @@ def main(words: list[str]) -> None:
     Args:
         words: The command line of `fit`, without `fit`.
     """
-    from sdsnn_lightning.sweeps.check import Reader
+    from sdsnn_lightning.sweeps.check import fit_reader
     from sdsnn_lightning.teacher_first import train_missing_teacher
 
-    train_missing_teacher(Reader().dump(words), words)
+    train_missing_teacher(fit_reader().dump(words), words)
 
 
 if __name__ == "__main__":

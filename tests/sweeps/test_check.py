@@ -12,7 +12,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.sweeps.check import Reader, check_space
+from sdsnn_lightning.sweeps.check import check_space, fit_reader
 from sdsnn_lightning.sweeps.space import read_sweep
 
 SWEEPS = sorted((REPOSITORY / "experiments/sweeps").glob("*.yaml"))
@@ -41,7 +41,7 @@ def sweep(workdir):
         ({"model.init_args.alpha": {"uniform": [0.5, 2]}}, "alpha=2.0: model.init_args.alpha is 2.0; set it between"),
         ({"trainer.max_epochs": {"choice": [2, "many"]}}, "space: trainer.max_epochs=many: "),
         ({"trainer.max_epoch": {"grid": [2]}}, "space: trainer.max_epoch=2: "),
-        ({"model.init_args.student.init_args.hidden": {"uniform": [2, 8.5]}}, "hidden=8.5: "),
+        ({"model.init_args.student.init_args.hidden": {"uniform": [2, 8.5]}}, "hidden=2.0: "),
     ],
 )
 def test_bad_keys_and_values_are_refused_by_the_experiments_own_parser(sweep, space, said):
@@ -136,7 +136,7 @@ def test_the_wandb_sweep_asks_for_runs_that_our_parser_takes(monkeypatch):
     for word in create_sweep_command(content["command"]):
         command += words["args"] if word == "${args}" else [word]
     assert command[:2] == ["lightning", "fit"]
-    config = Reader().resolve(command[2:])
+    config = fit_reader().resolve(command[2:])
     assert config["model"]["init_args"]["alpha"] == 0.7
     assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 1e-05
     assert config["runs"] == "runs/quick"
