@@ -15,7 +15,8 @@ from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.seeding import seed_place
 from sdsnn_lightning.strategies.base import Strategy
 from sdsnn_lightning.strategies.schedules import Schedule, weight_at
-from sdsnn_lightning.types import Batch, Output, Step
+from sdsnn_lightning.teacher_cache import TeacherCache, check
+from sdsnn_lightning.types import Batch, Output, Step, View
 
 __all__ = ["Classifier", "Distiller", "network_inputs", "run_network"]
 
@@ -43,6 +44,7 @@ class Distiller(Classifier):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
         lean_memory: bool = False,
+        teacher_cache: float | None = None,
     ) -> None:
         """Creates the module.
 
@@ -59,6 +61,12 @@ class Distiller(Classifier):
             scheduler_interval: As of `Classifier`.
             label_smoothing: Of the cross-entropy, in [0, 1).
             lean_memory: As of `Classifier`.
+            teacher_cache: Gigabytes of main memory for the teacher's outputs, which are then computed once a run
+                instead of once an epoch; None keeps none. Refused where augmentation or random windows change what the
+                teacher sees of a sample.
+
+        Raises:
+            ConfigError: If `alpha` or `teacher_cache` is out of its range.
         """
         super().__init__(
             student, num_classes, optimizer, scheduler, scheduler_interval, label_smoothing, lean_memory=lean_memory
@@ -73,6 +81,7 @@ class Distiller(Classifier):
         if isinstance(alpha, int | float) and not 0 <= alpha <= 1:
             raise ConfigError(f"model.init_args.alpha is {alpha}; set it between 0 and 1")
         self.alpha = alpha
+        self.teacher_cache = None if teacher_cache is None else TeacherCache(teacher_cache)
         self.adapters = nn.ModuleDict()
 
     @property
@@ -177,12 +186,23 @@ class Distiller(Classifier):
             self.teacher.eval()
         return self
 
+    def on_train_start(self) -> None:
+        """Refuses a cache of the teacher's outputs where it would not pay, or be wrong."""
+        if self.teacher_cache is not None and self.teacher is not None:
+            check(self.teacher, self._datamodule, self.device, self.trainer.precision_plugin.forward_context)
+
+    def _teacher_output(self, teacher: nn.Module, view: View) -> Output:
+        """What the teacher says, without gradient."""
+        if self.teacher_cache is not None:
+            return self.teacher_cache(teacher, view)
+        with torch.no_grad():
+            return run_network(teacher, view)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Task loss plus every strategy's weighted term."""
         teacher = None
         if self.teacher is not None:
-            with torch.no_grad():
-                teacher = run_network(self.teacher, batch.teacher)
+            teacher = self._teacher_output(self.teacher, batch.teacher)
         student = self._trained_output(batch.student)
         step = Step(batch, student, teacher, batch.target, self.progress)
 
