@@ -15,16 +15,18 @@ OWN_COMMANDS = {
     "report": "sdsnn_lightning.reports.command",
     "data": "sdsnn_lightning.data_commands",
     "sweep": "sdsnn_lightning.sweeps.command",
+    "export": "sdsnn_lightning.exports.command",
 }
 """Commands beside the Trainer's: each module has a `main(words)` and is imported only when its word is used."""
 INTERRUPTED, TERMINATED = 130, 143  # as shells count: 128 + signal
 
 
-def run_trainer(args: list[str] | None = None) -> None:
+def run_trainer(args: list[str] | None = None, out: Path | None = None) -> None:
     """Runs `fit`, `validate`, `test` or `predict`.
 
     Args:
         args: Command-line words; None takes them from `sys.argv`.
+        out: Where an evaluation writes; the run folder if None.
     """
     from jsonargparse import set_parsing_settings
 
@@ -41,7 +43,7 @@ def run_trainer(args: list[str] | None = None) -> None:
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
     defaults = {word: {"default_config_files": [str(DEFAULTS)], "parser_mode": "omegaconf+"} for word in TRAINER_WORDS}
-    Experiment(args=args, parser_kwargs={"parser_mode": "omegaconf+", **defaults})
+    Experiment(args=args, out=out, parser_kwargs={"parser_mode": "omegaconf+", **defaults})
 
 
 def hand_over(args: list[str]) -> bool:
@@ -81,6 +83,8 @@ def main(args: list[str] | None = None) -> None:
     try:
         if words and words[0] in OWN_COMMANDS:
             import_module(OWN_COMMANDS[words[0]]).main(words[1:])
+        elif words[:1] == ["predict"] and len(words) > 1 and not words[1].startswith("-"):
+            import_module("sdsnn_lightning.predict_file").main(words[1:])  # predict RUN INPUT: no configuration named
         else:
             run_trainer(args)
     except KeyboardInterrupt:

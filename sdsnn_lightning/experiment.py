@@ -135,8 +135,9 @@ def check_strategy(trainer: Trainer) -> Trainer:
 class Experiment(LightningCLI):
     """One experiment: a YAML, read after the packaged defaults, run by Lightning's Trainer."""
 
-    def __init__(self, args: list[str] | None = None, **kwargs: Any) -> None:
+    def __init__(self, args: list[str] | None = None, out: Path | None = None, **kwargs: Any) -> None:
         self.words = sys.argv[1:] if args is None else args
+        self.out = out
         self.run_folder: Path | None = None
         self.earlier: Path | None = None
         self.stop = StopTogether()
@@ -263,7 +264,7 @@ class Experiment(LightningCLI):
     @property
     def _folder(self) -> Path:
         """Where an evaluation writes: beside the checkpoint it evaluates."""
-        return runs.run_folder(self.options.get("ckpt_path"), Path(self.options.runs), self.options.name)
+        return self.out or runs.run_folder(self.options.get("ckpt_path"), Path(self.options.runs), self.options.name)
 
     def _loggers(self, options: Any) -> list[Any]:
         """Files and W&B for a fit; an evaluation writes its results beside the checkpoint it evaluates."""

@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset
 
 from sdsnn_lightning.data.clips import covered
+from sdsnn_lightning.data.image_folder import frames_from_folder, list_images, read_grey
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.simulate.event_camera import EventCamera, event_frames, frames_from_video
 
@@ -42,7 +43,7 @@ def look_at(path: Path) -> VideoFacts:
     """Reads the length and size of a video from its packets, without decoding.
 
     Args:
-        path: Any file FFmpeg reads.
+        path: Any file FFmpeg reads, or a folder of images, `FPS` a second.
 
     Returns:
         The facts.
@@ -52,6 +53,9 @@ def look_at(path: Path) -> VideoFacts:
     """
     import av
 
+    if path.is_dir():
+        images = list_images(path)
+        return VideoFacts(0.0, (len(images) - 1) / FPS, read_grey(images[0]).shape)
     if not path.is_file():
         raise DataError(f"{path}: no such video; set --data.root to a video file")
     try:
@@ -137,7 +141,7 @@ class VideoWindows(IterableDataset):
         """Looks at the length of the video; nothing is decoded yet.
 
         Args:
-            path: Any file FFmpeg reads.
+            path: Any file FFmpeg reads, or a folder of images, `FPS` a second.
             size: Height and width of the images, in pixels.
             steps: Images in a window, x of E_x-S_y.
             skip: Images skipped between two, y of E_x-S_y.
@@ -176,7 +180,8 @@ class VideoWindows(IterableDataset):
         """Cropped, resized images of both modalities `[size, size]` at 30 a second."""
         camera = EventCamera() if self.simulate_events else None
         # Resizing before resampling and events: less to hold, and events at the resolution they are used at.
-        frames = ((self._shrink(frame), time) for frame, time in frames_from_video(self.path))
+        source = frames_from_folder(self.path, FPS) if self.path.is_dir() else frames_from_video(self.path)
+        frames = ((self._shrink(frame), time) for frame, time in source)
         for k, frame in enumerate(resample(frames)):
             images = {"frames": frame}
             if camera is not None:

@@ -1,0 +1,189 @@
+"""`sdsnn predict RUN INPUT`: every kind of file, from a run folder alone, whatever the length."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from PIL import Image
+
+from sdsnn_lightning.cli import main
+from sdsnn_lightning.data.aedat import write_aedat
+from sdsnn_lightning.data.recorded_files import SoundWindows
+from sdsnn_lightning.data.spike_files import SpikeSample, write_spike_file
+from sdsnn_lightning.networks import SEWDVS, PlainStudent, SpikeSCR, SpikingKeyword
+from sdsnn_lightning.simulate.event_camera import EVENT_DTYPE
+
+OPTIMIZER = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}
+
+
+def make_run(folder, data, network, options, names):
+    """A run folder as `fit` leaves it, of an untrained network: its configuration and a checkpoint."""
+    (folder / "checkpoints").mkdir(parents=True)
+    student = {"class_path": f"sdsnn_lightning.networks.{type(network).__name__}", "init_args": options}
+    model = {"class_path": "sdsnn_lightning.Distiller", "init_args": {"student": student, "optimizer": OPTIMIZER}}
+    content = {"name": folder.parent.name, "data": data, "model": model, "trainer": {"accelerator": "cpu"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    state["adapters.Weak.linear.weight"] = torch.zeros(2, 2)  # of a strategy that is not there now
+    about = {"class_names": names, "data_source": "real", "split": {}}
+    checkpoint = {"state_dict": state, "sdsnn": about, "pytorch-lightning_version": "2.6.0", "epoch": 0}
+    torch.save(checkpoint | {"global_step": 0, "callbacks": {}}, folder / "checkpoints/best.ckpt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    torch.manual_seed(0)
+    eye = {"class_path": "sdsnn_lightning.data.SingleEye", "init_args": {"root": "gone", "source": "real", "size": 32}}
+    words = {
+        "class_path": "sdsnn_lightning.data.SpeechCommands",
+        "init_args": {"root": "gone", "source": "real", "step_ms": 20.0, "hop": 160},
+    }
+    spikes = {"class_path": "sdsnn_lightning.data.SpikingHeidelberg", "init_args": {"root": "gone", "source": "real"}}
+    events = {
+        "class_path": "sdsnn_lightning.data.CIFAR10DVS",
+        "init_args": {"root": "gone", "source": "real", "size": 48, "window_ms": 50.0},
+    }
+    seven = ["happy", "sad", "angry", "fear", "surprise", "disgust", "neutral"]
+    small = {"in_channels": 140, "width": 32, "heads": 2}
+    return {
+        "eye": make_run(root / "eye/version_0", eye, PlainStudent(7, width=0.25), {"width": 0.25}, seven),
+        "words": make_run(
+            root / "words/version_0", words, SpikingKeyword(3, hidden=16), {"hidden": 16}, ["yes", "no", "up"]
+        ),
+        "spikes": make_run(root / "spikes/version_0", spikes, SpikeSCR(4, **small), small, list("abcd")),
+        "events": make_run(root / "events/version_0", events, SEWDVS(2, size=48, width=0.125),
+                           {"size": 48, "width": 0.125}, ["cat", "dog"]),
+    }  # fmt: skip
+
+
+def predict(run, source, out, *more):
+    main(["predict", str(run), str(source), "--out", str(out), *more, "--trainer.enable_progress_bar", "false"])
+    with (out / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_images(folder, count):
+    folder.mkdir()
+    for k in range(count):
+        Image.fromarray(np.full((40, 60), 5 * k % 256, np.uint8)).save(folder / f"eye_{k}.png")
+    return folder
+
+
+def write_recording(path, count=4000):
+    rng = np.random.default_rng(0)
+    events = np.empty(count, EVENT_DTYPE)
+    events["t"] = np.linspace(0, 160_000, count).astype(np.int64)
+    events["x"], events["y"], events["p"] = rng.integers(0, 128, (2, count)).tolist() + [rng.integers(0, 2, count)]
+    write_aedat(path, events)
+    return path
+
+
+def test_a_folder_of_images(runs, tmp_path):
+    rows = predict(runs["eye"], write_images(tmp_path / "eye", 40), tmp_path / "out")
+    # 13 images a window, 6 from one to the next: windows begin at 0, 6, ..., 24
+    assert [row["start_s"] for row in rows] == ["0.000", "0.200", "0.400", "0.600", "0.800"]
+    assert list(rows[0])[3:-1] == ["happy", "sad", "angry", "fear", "surprise", "disgust", "neutral"]
+    assert sum(float(rows[0][name]) for name in list(rows[0])[3:-1]) == pytest.approx(1, abs=1e-3)
+    assert Image.open(tmp_path / "out/predictions.png").width > 500
+
+
+def test_a_sound_is_cut_in_windows_and_prepared_as_in_training(runs, tmp_path):
+    sound = np.random.default_rng(0).normal(0, 0.1, 40_000).astype(np.float32)  # 2.5 s
+    soundfile.write(tmp_path / "a.wav", sound, 16000, subtype="FLOAT")
+    rows = predict(runs["words"], tmp_path / "a.wav", tmp_path / "out")
+    assert [(row["start_s"], row["end_s"]) for row in rows] == [
+        ("0.000", "1.000"), ("0.500", "1.500"), ("1.000", "2.000"), ("1.500", "2.500"),
+    ]  # fmt: skip
+    # The third window by hand: same front-end, same network.
+    from sdsnn_lightning.data.speech_front_end import LogMel
+    from sdsnn_lightning.trained import load_trained
+
+    network = load_trained(runs["words"]).network
+    stored = torch.from_numpy(np.clip(np.rint(sound[16_000:32_000] * 32768), -32768, 32767).astype(np.int16))[None]
+    view = LogMel()(stored, 160, 50)
+    with torch.no_grad():
+        shares = network.readout(network(view.transpose(0, 1)).logits).softmax(-1)[0]
+    assert [float(rows[2][name]) for name in ("yes", "no", "up")] == pytest.approx(shares.tolist(), abs=2e-5)
+
+
+def test_sound_windows_cover_everything(tmp_path):
+    for seconds, count in ((0.3, 1), (1.0, 1), (1.01, 2), (1.5, 2), (10.0, 19)):
+        soundfile.write(tmp_path / "a.wav", np.ones(round(8000 * seconds)) / 4, 8000)
+        windows = SoundWindows(tmp_path / "a.wav", 16000, 16000, 0.5)
+        assert len(windows) == len(list(windows)) == count
+        assert windows.seconds(count - 1)[1] >= seconds - 1e-6
+
+
+def test_spike_trains(runs, tmp_path):
+    rng = np.random.default_rng(0)
+    samples = [
+        SpikeSample(np.sort(rng.random(200) * 0.5), rng.integers(0, 700, 200), k % 4, 0, "abcd"[k % 4])
+        for k in range(5)
+    ]
+    write_spike_file(tmp_path / "a.h5", samples, list("abcd"))
+    rows = predict(runs["spikes"], tmp_path / "a.h5", tmp_path / "out", "--data.init_args.batch_size", "2")
+    assert [row["sample"] for row in rows] == ["0", "1", "2", "3", "4"]
+
+
+def test_an_event_recording_is_cut_as_in_training(runs, tmp_path):
+    rows = predict(runs["events"], write_recording(tmp_path / "a.aedat"), tmp_path / "out")
+    assert len(rows) == 3  # 160 ms in windows of 50
+    assert set(rows[0]) == {"sample", "prediction", "cat", "dog", "confidence"}
+
+
+@pytest.mark.parametrize(
+    ("run", "name", "said"),
+    [
+        ("words", "a.mp4", "is of the kind 'video', but"),
+        ("eye", "a.wav", "give a video or a folder of images"),
+        ("spikes", "a.aedat", "give a HDF5 file of spike trains"),
+        ("eye", "none.mp4", "does not exist"),
+        ("eye", "a.xyz", "'.xyz' is no known ending"),
+        ("eye", "empty", "holds no image"),
+        ("words", "broken.wav", "cannot be read as audio"),
+        ("spikes", "broken.h5", "cannot be read as HDF5"),
+        ("eye", "broken.mp4", "is not a video"),
+    ],
+)
+def test_the_wrong_file_is_one_line(runs, tmp_path, capsys, run, name, said):
+    for file in ("a.mp4", "a.wav", "a.aedat", "a.xyz", "broken.wav", "broken.h5", "broken.mp4"):
+        (tmp_path / file).write_bytes(b"what is this")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as end:
+        main(["predict", str(runs[run]), str(tmp_path / name), "--out", str(tmp_path / "out")])
+    assert end.value.code == 2
+    text = capsys.readouterr().err.strip().splitlines()[-1]
+    assert text.startswith("error: ")
+    assert said in text
+
+
+MEASURE = """
+import resource, sys
+from sdsnn_lightning.cli import main
+main(["predict", sys.argv[1], sys.argv[2], "--out", sys.argv[3], "--trainer.enable_progress_bar", "false",
+      "--data.init_args.batch_size", "4"])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_length(runs, tmp_path):
+    peaks = []
+    for seconds in (4, 600):
+        path = tmp_path / f"{seconds}.wav"
+        with soundfile.SoundFile(str(path), "w", 16000, 1) as file:
+            for _ in range(seconds):
+                file.write(np.zeros(16000, np.float32))
+        words = [sys.executable, "-c", MEASURE, str(runs["words"]), str(path), str(tmp_path / str(seconds))]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]) / 1024)
+    assert len((tmp_path / "600/predictions.csv").read_text().splitlines()) == 1 + 1199
+    # the whole sound is 38 MB as float32, its windows 38 MB as int16
+    assert peaks[1] - peaks[0] < 25
