@@ -133,9 +133,12 @@ class Slurm:
     def _daemon(self, name: str, *words: str, user: str | None = None) -> None:
         path = self._find(name)
         assert path is not None
+        # Whatever ends the tests ends the daemons, also where there is no time to tidy up.
+        setpriv = self._find("setpriv")
+        leash = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
         with (self.folder / f"{name}.out").open("wb") as out:
             process = subprocess.Popen(
-                [path, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.environment,
+                [*leash, path, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.environment,
                 user=user, group=user, extra_groups=[] if user else None, cwd="/", start_new_session=True,
             )  # fmt: skip
         self.processes.append(process)
