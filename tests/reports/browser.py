@@ -1,5 +1,6 @@
 """A headless Chromium that is spoken to over a pipe in its DevTools protocol: width, colours and requests of a page."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -23,10 +24,14 @@ class Browser:
         self.answers, write_answers = os.pipe()
         self.requests, self.loaded, self.count, self.rest = [], False, 0, b""
 
-        # The browser reads commands from descriptor 3 and writes answers to 4.
-        command = ["sh", "-c", f'exec "$@" 3<&{read_commands} 4>&{write_answers}', "sh", PROGRAM, *FLAGS]
+        def place() -> None:
+            """The browser reads commands from descriptor 3 and writes answers to 4, which may be others' by now."""
+            source, target = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (read_commands, write_answers))
+            os.dup2(source, 3)
+            os.dup2(target, 4)
+
         self.process = subprocess.Popen(
-            [*command, f"--user-data-dir={folder}"], pass_fds=(read_commands, write_answers),
+            [PROGRAM, *FLAGS, f"--user-data-dir={folder}"], preexec_fn=place, close_fds=False,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(read_commands)

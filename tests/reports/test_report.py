@@ -123,7 +123,7 @@ def test_runs_without_details_still_make_a_page(fitted, tmp_path):
     for name in ("details.json", "config.yaml", "metrics.csv"):
         (old / name).unlink()
     text = page(collect([old]), tmp_path)
-    assert text.count("data:image/png") == 3  # confusion, raster and clip as the test drew them
+    assert text.count('src="data:image/png') == 3  # confusion, raster and clip as the test drew them
     assert "Layers in numbers" not in text
 
 
