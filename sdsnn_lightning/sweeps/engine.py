@@ -37,6 +37,7 @@ from sdsnn_lightning.sweeps.trial import Job, TrialRun  # noqa: E402
 
 PREFIX = "sdsnn-ray-"
 """Of Ray's folder among the temporary files; the number of the process that made it follows."""
+ATTEMPTS = 5
 OBJECT_STORE = 100 * 2**20  # bytes; nothing but settings and numbers passes through it
 Watch = Callable[[int, dict[str, Any]], None]
 
@@ -96,6 +97,22 @@ def _remove_leftovers() -> None:
             continue
 
 
+def _start(options: dict[str, Any]) -> None:
+    """Starts or joins Ray. It gives a machine half a minute to start, which a busy one may miss: then once more."""
+    reason = ""
+    for _ in range(ATTEMPTS):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray raises a plain Exception for a slow start
+            ray.shutdown()
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            if options["address"] != "local":
+                where = f"--address {options['address']}: no Ray cluster answers"
+                raise ConfigError(f"{where} ({reason}); start one, or leave --address out") from None
+    raise ConfigError(f"Ray did not start in {ATTEMPTS} attempts ({reason}); try again when the machine is less busy")
+
+
 @contextlib.contextmanager
 def cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
     """Starts Ray on this machine, or joins a cluster, for as long as the block lasts.
@@ -123,13 +140,7 @@ def cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
     else:
         options["address"] = address
     try:
-        try:
-            ray.init(**options)
-        except ConnectionError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ConfigError(
-                f"--address {address}: no Ray cluster answers ({reason}); start one or leave it out"
-            ) from None
+        _start(options)
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(node.get("CPU", 0) >= sweep.cpus and node.get("GPU", 0) >= sweep.gpus for node in machines):
             largest = max(machines, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
