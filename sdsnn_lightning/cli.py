@@ -92,7 +92,7 @@ def main(args: list[str] | None = None) -> None:
     except SystemExit as end:
         raise SystemExit(_exit_code(end)) from None
     except Exception as error:
-        cause = _user_error(error)
+        cause = _user_error(error) or _reference_error(error)
         if cause is None or os.environ.get("SDSNN_TRACEBACK"):
             raise
         print(f"error: {one_line(cause)}", file=sys.stderr)
@@ -119,3 +119,13 @@ def _user_error(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _reference_error(error: Exception) -> UserError | None:
+    """Tells what is wrong with a `${...}` in a configuration: the parser lets the error of omegaconf through."""
+    if not type(error).__module__.startswith("omegaconf."):
+        return None
+    key = str(getattr(error, "full_key", None) or "the configuration").partition(".")
+    place = key[2] if key[0] in TRAINER_WORDS else "".join(key)
+    what = str(error).splitlines()[0].replace("resolved to 'fit.", "resolved to '")
+    return UserError(f"{place}: {what}; correct the ${{...}} there, or the key that it names")
