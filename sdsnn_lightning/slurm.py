@@ -20,8 +20,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from sdsnn_lightning import runs
 from sdsnn_lightning.faults import StopTogether
 
-JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
-"""What a run needs to know of its job; unlike Slurm's other variables, they make no process one rank of several."""
+JOB_VARIABLES = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
+"""What a run needs to know of its job and to queue it anew; unlike Slurm's other variables, they make no process one rank of several."""
 ODD_STEPS = 0xFFFFFFF0  # from here on, numbers are not of a step that srun started but of the shell that salloc opened
 
 
