@@ -21,7 +21,7 @@ from sdsnn_lightning import runs
 from sdsnn_lightning.faults import StopTogether
 
 JOB_VARIABLES = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
-"""What a run needs to know of its job and to queue it anew; unlike Slurm's other variables, they make no process one rank of several."""
+"""What a run needs to know of its job, and to queue it anew. Slurm's other variables make a process a rank of several."""
 ODD_STEPS = 0xFFFFFFF0  # from here on, numbers are not of a step that srun started but of the shell that salloc opened
 
 

@@ -21,7 +21,8 @@ class Pause(Callback):
         if not wanted or trainer.global_rank or (trainer.current_epoch, batch_idx) != (1, 1):
             return
         (requeue,) = (callback for callback in trainer.callbacks if isinstance(callback, Requeue))
-        Path("paused").touch()
+        Path("paused.partial").write_text(str(os.getpid()))
+        os.replace("paused.partial", "paused")
         end = time.monotonic() + 240
         while not requeue.notices and time.monotonic() < end:  # or until killed
             time.sleep(0.05)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,15 +58,15 @@ def test_two_tasks_train_one_network(undisturbed):
     assert [path.name for path in undisturbed.parent.iterdir()] == ["version_0"]
 
 
-def disturb(slurm, job, how):
+def disturb(slurm, job, how, process=0):
     """Ends the first start of a job, in one of the ways in which jobs end before their time, and queues it anew."""
     if how == "notice":  # as --signal gives it; the run then queues its job anew itself
         slurm.call("scancel", "--signal=USR1", job)
     elif how == "pre-emption":  # SIGTERM, and the job is queued by Slurm
         slurm.call("scontrol", "requeue", job)
     else:  # without any warning, as when a node fails
-        slurm.call("scancel", "--signal=KILL", job)
-        slurm.wait_until(job, "its failure", lambda: slurm.facts(job)["JobState"] in ("FAILED", "CANCELLED"))
+        os.kill(process, signal.SIGKILL)  # scancel would give a warning first
+        slurm.wait_until(job, "its failure", lambda: slurm.facts(job)["JobState"] == "FAILED")
         slurm.call("scontrol", "requeue", job)
     slurm.wait_until(job, "its second start", lambda: slurm.facts(job)["Restarts"] == "1")
 
@@ -73,8 +75,7 @@ def disturb(slurm, job, how):
 def test_a_job_that_is_queued_anew_ends_like_an_undisturbed_one(slurm, undisturbed, tmp_path, how):
     job = submit(slurm, tmp_path, f"--export=ALL,WANDB_MODE={'offline' if how == 'notice' else 'disabled'}")
     slurm.wait_until(job, "the place to disturb it", (tmp_path / "paused").exists)
-    (tmp_path / "paused").unlink()
-    disturb(slurm, job, how)
+    disturb(slurm, job, how, int((tmp_path / "paused").read_text()))
     said = slurm.finish(job)
     assert "start 2:" in said
     assert ("is queued anew" in said) == (how == "notice")
