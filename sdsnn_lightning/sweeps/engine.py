@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -97,15 +98,24 @@ def _remove_leftovers() -> None:
             continue
 
 
+def _children() -> set[int]:
+    """Numbers of the processes that this one has started, where the system tells."""
+    return {int(n) for path in Path("/proc/self/task").glob("*/children") for n in path.read_text().split()}
+
+
 def _start(options: dict[str, Any]) -> None:
     """Starts or joins Ray. It gives a machine half a minute to start, which a busy one may miss: then once more."""
     reason = ""
+    before = _children()
     for _ in range(ATTEMPTS):
         try:
             ray.init(**options)
             return
         except Exception as error:  # Ray raises a plain Exception for a slow start
             ray.shutdown()
+            for number in _children() - before:  # it leaves those behind that had started
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             if options["address"] != "local":
                 where = f"--address {options['address']}: no Ray cluster answers"
