@@ -287,3 +287,6 @@ class Classifier(LightningModule):
         if self.trained_on and here and self.trained_on != here:
             rank_zero_warn(f"the checkpoint was trained on {self.trained_on} data and now sees {here} data")
         check_state(self.state_dict(), checkpoint["state_dict"], "the checkpoint (--ckpt_path)")
+        if self._trainer is not None:
+            # Lightning converts the module after it has read the weights: float64 would go through float32.
+            self._trainer.precision_plugin.convert_module(self)

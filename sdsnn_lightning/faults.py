@@ -89,7 +89,10 @@ def follow_first_process(rank: int) -> None:
         while os.getppid() == parent:
             time.sleep(1.0)
         time.sleep(_GRACE)
-        print(f"error: the first process of this run is gone, so this one ends, too; {_GO_ON}", file=sys.stderr)
+        print(
+            f"error: the first process of this run is gone, so this one ends, too; see what it said, {_GO_ON}",
+            file=sys.stderr,
+        )
         os._exit(1)
 
     threading.Thread(target=watch, name="follow-first-process", daemon=True).start()
