@@ -167,23 +167,40 @@ def test_the_wrong_file_is_one_line(runs, tmp_path, capsys, run, name, said):
 MEASURE = """
 import resource, sys
 from sdsnn_lightning.cli import main
-main(["predict", sys.argv[1], sys.argv[2], "--out", sys.argv[3], "--trainer.enable_progress_bar", "false",
-      "--data.init_args.batch_size", "4"])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+eye, words, folder = sys.argv[1:]
+for length in ("short", "long"):
+    for run, file in ((eye, f"{length}.mp4"), (words, f"{length}.wav")):
+        main(["predict", run, f"{folder}/{file}", "--out", f"{folder}/{file}.out", "--trainer.enable_progress_bar",
+              "false", "--data.init_args.batch_size", "4"])
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # kB
 """
 
 
+def write_video(path, count, height=240, width=320):
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for k in range(count):
+            image = np.full((height, width), 60 + k % 100, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "gray").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.timeout(600)
 def test_memory_does_not_grow_with_the_length(runs, tmp_path):
-    peaks = []
-    for seconds in (4, 600):
-        path = tmp_path / f"{seconds}.wav"
-        with soundfile.SoundFile(str(path), "w", 16000, 1) as file:
+    for name, images, seconds in (("short", 60, 3), ("long", 1200, 150)):
+        write_video(tmp_path / f"{name}.mp4", images)
+        with soundfile.SoundFile(str(tmp_path / f"{name}.wav"), "w", 48000, 2) as file:
             for _ in range(seconds):
-                file.write(np.zeros(16000, np.float32))
-        words = [sys.executable, "-c", MEASURE, str(runs["words"]), str(path), str(tmp_path / str(seconds))]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0, done.stderr
-        peaks.append(int(done.stdout.split()[-1]) / 1024)
-    assert len((tmp_path / "600/predictions.csv").read_text().splitlines()) == 1 + 1199
-    # the whole sound is 38 MB as float32, its windows 38 MB as int16
-    assert peaks[1] - peaks[0] < 25
+                file.write(np.zeros((48000, 2), np.float32))
+    words = [sys.executable, "-c", MEASURE, str(runs["eye"]), str(runs["words"]), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=550)
+    assert done.returncode == 0, done.stderr
+    short, long = (int(line) / 1024 for line in done.stdout.split() if line.isdigit())
+    rows = {file: len((tmp_path / f"{file}.out/predictions.csv").read_text().splitlines()) - 1
+            for file in ("long.mp4", "long.wav")}  # fmt: skip
+    assert rows == {"long.mp4": (1200 - 13) // 6 + 1, "long.wav": 1 + 149 * 2}
+    # The images of the long video are 92 MB once decoded, the long sound 58 MB as it is read.
+    assert long - short < 30

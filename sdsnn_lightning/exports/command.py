@@ -100,7 +100,11 @@ def main(words: list[str]) -> None:
     for part in FORMATS:
         if part in card:
             compared = card[part].get("compared")
-            said = f", equal over {compared['steps']} steps with {compared['spikes']} spikes" if compared else ""
+            said = ""
+            if compared:
+                said = (
+                    f", compared over {compared['steps']} steps: logits differ by {compared['different']:.1e} at most"
+                )
             print(f"{part}: {folder / card[part]['file']}{said}")
     print(f"card: {folder / 'card.json'}")
     for part, reason in card["left_out"].items():

@@ -10,8 +10,9 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.exports.nir_neurons import DT, ReadNeuron, neuron_node, refusal
-from sdsnn_lightning.exports.streaming import DEVIATION, Agreement, NetworkStep, StepIntegrate, StepNeuron
+from sdsnn_lightning.exports.nir_neurons import DT, neuron_node, refusal
+from sdsnn_lightning.exports.nir_read import compare_nir, pair
+from sdsnn_lightning.exports.streaming import NetworkStep, StepIntegrate, StepNeuron
 
 if TYPE_CHECKING:
     import nir
@@ -116,7 +117,7 @@ class GraphMaker(fx.Interpreter):
         elif isinstance(layer, NORMS):
             self._fold(n, layer, before)
         elif isinstance(layer, nn.AvgPool2d) and not layer.ceil_mode and layer.divisor_override is None:
-            self._pool(n, before, _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding))
+            self._pool(n, before, pair(layer.kernel_size), pair(layer.stride), pair(layer.padding))
         elif isinstance(layer, nn.AdaptiveAvgPool2d) and not _uneven(x, result):
             kernel = tuple(a // b for a, b in zip(x.shape[-2:], result.shape[-2:], strict=True))
             self._pool(n, before, kernel, kernel, (0, 0))
@@ -233,30 +234,6 @@ def to_nir(network: nn.Module, frames: tuple[Tensor, ...], time_step_ms: float |
     return nir.NIRGraph(maker.nodes, maker.edges, about | ({"time_step_ms": time_step_ms} if time_step_ms else {}))
 
 
-def read_nir(path: Path) -> fx.GraphModule:
-    """Reads a graph back as a torch module of one step.
-
-    Args:
-        path: The `.nir` file.
-
-    Returns:
-        A module from frames `[B, ...]` and a state, None at first, to logits `[B, K]` and the state; `nirtorch` wires
-        it, our own constructors fill it: those it brings drop the bias of a linear layer and flatten the batch.
-    """
-    import nir
-    import nirtorch
-
-    kinds = {
-        nir.LIF: ReadNeuron,
-        nir.IF: ReadNeuron,
-        nir.Conv2d: _read_conv,
-        nir.Affine: _read_affine,
-        nir.Flatten: lambda node: nn.Flatten(1 + int(node.start_dim), int(node.end_dim)),
-        nir.AvgPool2d: lambda node: nn.AvgPool2d(_pair(node.kernel_size), _pair(node.stride), _pair(node.padding)),
-    }
-    return nirtorch.nir_to_torch(nir.read(path), kinds)
-
-
 def save_nir(network: nn.Module, inputs: tuple[Tensor, ...], path: Path, time_step_ms: float | None) -> dict[str, Any]:
     """Writes the NIR graph of a network, after reading it back and comparing every spike, frame by frame.
 
@@ -286,53 +263,6 @@ def save_nir(network: nn.Module, inputs: tuple[Tensor, ...], path: Path, time_st
     finally:
         partial.unlink(missing_ok=True)
     return {"file": path.name, "batch_norm": "folded", "dt": DT, "compared": compared}
-
-
-def compare_nir(network: nn.Module, path: Path, frames: Tensor) -> dict[str, Any]:
-    """Runs a graph beside its network and compares the spikes of every layer, frame by frame.
-
-    Args:
-        network: The network.
-        path: Its `.nir` file.
-        frames: `[T, B, ...]`.
-
-    Returns:
-        `steps`, `spikes` of the network's neurons, `differ` (spikes that are not the same), `different` (the largest
-        deviation of a logit).
-
-    Raises:
-        ConfigError: If more than `DEVIATION` of the spikes of a layer differ.
-    """
-    step, graph = NetworkStep(network), read_nir(path)
-    fired: dict[str, dict[str, list[Tensor]]] = {"ours": {}, "read": {}}
-
-    def keep(side: str, name: str) -> Any:
-        def hook(module: nn.Module, args: Any, out: Any) -> None:
-            spikes = out[0] if isinstance(out, tuple) else out
-            fired[side].setdefault(name, []).append(spikes.reshape(frames.shape[1], -1))
-
-        return hook
-
-    for name in step.names:
-        step.network.get_submodule(name).register_forward_hook(keep("ours", name))
-        graph.get_submodule(name.replace(".", "_")).register_forward_hook(keep("read", name))
-    state, read_state, agreement = None, None, Agreement(0, 0, 0.0)
-    with torch.no_grad():
-        for t, frame in enumerate(frames):
-            logits, state = step(frame, state)
-            read, read_state = graph(frame, read_state)
-            agreement = Agreement(t + 1, 0, max(agreement.different, (logits - read).abs().max().item()))
-    total = differ = 0
-    for name in step.names:
-        ours, theirs = torch.stack(fired["ours"][name]), torch.stack(fired["read"][name])
-        wrong, spikes = int((ours != theirs).sum()), int(ours.sum())
-        if wrong > DEVIATION * max(spikes, 1):
-            raise ConfigError(
-                f"{type(network).__name__}: {wrong} spikes of {name} differ from {spikes} when the NIR graph is read "
-                "back; export a program (--to program)"
-            )
-        total, differ = total + spikes, differ + wrong
-    return {"steps": agreement.steps, "spikes": total, "differ": differ, "different": agreement.different}
 
 
 def _refused(who: str, lacking: list[str]) -> ConfigError:
@@ -386,11 +316,6 @@ def _uneven(x: Tensor, result: Tensor) -> bool:
     return any(a % b for a, b in zip(x.shape[-2:], result.shape[-2:], strict=True))
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    values = [int(v) for v in np.asarray(value).ravel()]
-    return (values[0], values[-1])
-
-
 def _ungrouped(layer: nn.Conv2d) -> Tensor:
     """Weights `[out, in, k, k]`, zero between groups: nir 1.0 gets the types of a convolution in groups wrong."""
     if layer.groups == 1:
@@ -404,20 +329,3 @@ def _ungrouped(layer: nn.Conv2d) -> Tensor:
 
 def _array(value: Tensor) -> np.ndarray:
     return np.ascontiguousarray(value.detach().numpy())
-
-
-def _read_conv(node: Any) -> nn.Conv2d:
-    out, inside, *kernel = node.weight.shape
-    padding = node.padding if isinstance(node.padding, str) else _pair(node.padding)
-    return _filled(nn.Conv2d(inside, out, tuple(kernel), _pair(node.stride), padding, _pair(node.dilation)), node)
-
-
-def _read_affine(node: Any) -> nn.Linear:
-    return _filled(nn.Linear(node.weight.shape[1], node.weight.shape[0]), node)
-
-
-def _filled(layer: Any, node: Any) -> Any:
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(node.weight))
-        layer.bias.copy_(torch.from_numpy(node.bias))
-    return layer

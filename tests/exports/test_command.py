@@ -32,7 +32,7 @@ def test_weights_program_graph_and_card(run, tmp_path, capsys):
     files = {path.name for path in (tmp_path / "out").iterdir()}
     weights = next(name for name in files if name.startswith("weights"))
     assert files == {weights, "step.pt2", "network.nir", "card.json"}
-    assert "equal over 4 steps" in said.out
+    assert "compared over 4 steps: logits differ by" in said.out
     assert said.err == ""
 
     card = json.loads((tmp_path / "out/card.json").read_text())

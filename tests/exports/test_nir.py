@@ -9,7 +9,8 @@ from snntorch.import_nir import import_from_nir
 from torch import nn
 
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.exports.nir_graph import compare_nir, save_nir, to_nir
+from sdsnn_lightning.exports.nir_graph import save_nir, to_nir
+from sdsnn_lightning.exports.nir_read import compare_nir
 from sdsnn_lightning.exports.program import example_inputs
 from sdsnn_lightning.networks import PlainStudent, SEWResNet, SEWStudent, SingleEyeStudent, SpikeSCR, SpikingKeyword
 
