@@ -243,7 +243,7 @@ class Experiment(LightningCLI):
             # Lightning goes on from any hpc_ckpt_*.ckpt it finds here; in the current folder that is another run's.
             kwargs["default_root_dir"] = str(self.run_folder)
         try:
-            return check_strategy(super().instantiate_trainer(**kwargs))
+            return slurm.check_tasks(check_strategy(super().instantiate_trainer(**kwargs)))
         except (ValueError, TypeError, MisconfigurationException) as error:
             if self.run_folder is not None:
                 runs.release(self.run_folder)

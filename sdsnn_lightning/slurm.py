@@ -18,10 +18,11 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from sdsnn_lightning import runs
+from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.faults import StopTogether
 
 JOB_VARIABLES = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
-"""What a run needs to know of its job, and to queue it anew. Slurm's other variables make a process a rank of several."""
+"""What a run needs to know of its job, and to queue it anew. Slurm's others make a process one rank of several."""
 ODD_STEPS = 0xFFFFFFF0  # from here on, numbers are not of a step that srun started but of the shell that salloc opened
 
 
@@ -42,6 +43,28 @@ def leave_shells_alone() -> None:
     started = step.isdecimal() and int(step) < ODD_STEPS and "SLURM_PTY_PORT" not in os.environ
     if job() is not None and not started:
         os.environ["SLURM_JOB_NAME"] = "interactive"  # Lightning's documented word for it
+
+
+def check_tasks(trainer: Trainer) -> Trainer:
+    """Refuses a run of more or fewer processes than `srun` has started; Lightning would go on with those there are.
+
+    Args:
+        trainer: Just made.
+
+    Returns:
+        The same Trainer.
+
+    Raises:
+        ConfigError: If the numbers differ.
+    """
+    environment = trainer._accelerator_connector.cluster_environment
+    wanted = trainer.num_devices * trainer.num_nodes
+    if isinstance(environment, SLURMEnvironment) and environment.world_size() != wanted:
+        raise ConfigError(
+            f"trainer.devices x trainer.num_nodes is {wanted}, but Slurm has started {environment.world_size()} tasks; "
+            "give sbatch or srun as many --nodes and --ntasks-per-node"
+        )
+    return trainer
 
 
 def earlier_folder(place: Path, name: str, version: int | None, words: list[str]) -> Path | None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -124,16 +125,26 @@ def test_a_teacher_trained_first_goes_on_in_its_folder_too(slurm, tmp_path):
     assert json.loads((tmp_path / "runs/toy/version_0/results.json").read_text())["fit"]["steps"] == 6
 
 
-@pytest.mark.parametrize("shell", ["salloc", "srun"])
-def test_a_shell_of_slurm_runs_processes_of_its_own(slurm, tmp_path, shell):
-    (tmp_path / "toy.yaml").write_text(EXPERIMENT)
+def fit_alone(slurm, folder, *start):
+    """A run with two processes, started otherwise than by a batch script."""
+    (folder / "toy.yaml").write_text(EXPERIMENT)
     words = [sys.executable, "-m", "sdsnn_lightning", "fit", "--config", "toy.yaml", "--trainer.max_epochs", "1"]
-    # Two tasks are asked for and this is none of them: the two processes are Lightning's.
-    start = {"salloc": ["salloc", "--ntasks-per-node=2"], "srun": ["srun", "--ntasks=1", "--pty"]}[shell]
-    done = subprocess.run(
-        [*start, "--job-name=mine", *words, "--trainer.devices", "2"],
-        cwd=tmp_path, env=slurm.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900,
+    command = shlex.join([*start, "--job-name=mine", *words, "--trainer.devices", "2"])
+    return subprocess.run(  # in a terminal, without which salloc and --pty refuse to work
+        ["script", "--quiet", "--return", "--command", command, "/dev/null"],
+        cwd=folder, env=slurm.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("start", [["salloc", "--ntasks-per-node=2"], ["srun", "--ntasks=1", "--pty"]])
+def test_a_shell_of_slurm_runs_processes_of_its_own(slurm, tmp_path, start):
+    done = fit_alone(slurm, tmp_path, *start)
+    assert done.returncode == 0, done.stdout
     results = json.loads((tmp_path / "runs/toy/version_0/results.json").read_text())
     assert results["fit"]["steps"] == 48 // (2 * 4)
+
+
+def test_fewer_tasks_than_processes_are_refused(slurm, tmp_path):
+    done = fit_alone(slurm, tmp_path, "srun", "--ntasks=1")
+    assert done.returncode == 2, done.stdout
+    assert "devices x trainer.num_nodes is 2, but Slurm has started 1 tasks" in done.stdout
