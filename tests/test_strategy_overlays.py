@@ -82,7 +82,8 @@ def test_overlay_says_what_it_is_and_leaves_the_experiment_alone(overlay):
     text = overlay.read_text()
     assert text.startswith("# ")
     assert len(text.splitlines()) <= 60
-    assert set(yaml.safe_load(text)) <= {"model", "trainer", "data"}
+    assert set(yaml.safe_load(text)) <= {"model", "notes", "trainer", "data"}
+    assert yaml.safe_load(text)["notes"]["method"]
     assert set(yaml.safe_load(text).get("model", {"init_args": {}})) <= {"init_args"}
 
 
