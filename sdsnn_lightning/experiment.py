@@ -21,6 +21,7 @@ from sdsnn_lightning import runs, slurm
 from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
 from sdsnn_lightning.checkpoints import LAST, WholeCheckpoints, load_checkpoint, usable_checkpoint
 from sdsnn_lightning.classifier import Classifier
+from sdsnn_lightning.config_checks import check_files, check_names, plain_construction
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.faults import StopTogether, plain_errors
@@ -28,7 +29,7 @@ from sdsnn_lightning.loggers import MetricsFile, Wandb
 from sdsnn_lightning.metrics.prefixes import PrefixRecord
 from sdsnn_lightning.predict import PredictionWriter
 from sdsnn_lightning.run_pictures import RunPictures
-from sdsnn_lightning.teacher_first import train_missing_teacher
+from sdsnn_lightning.teacher_first import config_files, train_missing_teacher
 from sdsnn_lightning.wandb_record import WandbRecord, note_config
 
 # What the parser says beside the mistake itself: types it also tried, and the value in its own notation.
@@ -40,6 +41,9 @@ NOISE = (
     r" Given value type: .*",
     r"- (?=- )",
 )
+
+LONGEST = 800
+"""Characters of a complaint that are shown."""
 
 
 class Parser(LightningArgumentParser):
@@ -56,6 +60,8 @@ class Parser(LightningArgumentParser):
         line = " ".join(message.split())
         for noise in NOISE:
             line = re.sub(noise, "", line)
+        if len(line) > LONGEST:  # a value may be of any length
+            line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
         print(f"error: {line} (all keys: {self.prog.replace(' [options]', '')} --help)", file=sys.stderr)
         raise SystemExit(2)
 
@@ -137,6 +143,7 @@ class Experiment(LightningCLI):
 
     def __init__(self, args: list[str] | None = None, out: Path | None = None, **kwargs: Any) -> None:
         self.words = sys.argv[1:] if args is None else args
+        check_files(config_files(self.words))
         self.out = out
         self.run_folder: Path | None = None
         self.earlier: Path | None = None
@@ -181,6 +188,7 @@ class Experiment(LightningCLI):
         Several would be given some samples twice, to have equally many each: the scores would not be those of the set.
         """
         options = self.options
+        check_names(options.name, options.runs)
         slurm.leave_shells_alone()
         if self.subcommand == "fit":
             self.earlier = slurm.earlier_folder(Path(options.runs), options.name, options.version, self.words)
@@ -200,6 +208,11 @@ class Experiment(LightningCLI):
                 rank_zero_warn(f"no --ckpt_path is given: {self.subcommand} runs on untrained weights; try `best`")
         if self.subcommand == "predict":
             options.return_predictions = False  # the writer streams them to a file; keeping them would fill the memory
+
+    def instantiate_classes(self) -> None:
+        """Makes data, networks and Trainer; a constructor that fails is told in one line."""
+        with plain_construction():
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the Trainer with this run's folder, loggers, progress bar and record.

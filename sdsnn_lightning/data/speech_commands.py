@@ -1,5 +1,6 @@
 """Keyword spotting: Speech Commands, sets in its layout, and the simulated stand-in."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -165,7 +166,7 @@ class SpeechCommands(DataModule):
     def _frames(self, key: str, step_ms: float) -> tuple[int, int]:
         """Hop in samples and number of time steps of a view; `key` names the argument in errors."""
         exact = self.sample_rate * step_ms / 1000
-        step = round(exact)
+        step = round(exact) if math.isfinite(exact) else 0
         if step < 1 or abs(exact - step) > 1e-6:
             raise ConfigError(
                 f"data.init_args.{key} is {step_ms}, {exact:g} samples at {self.sample_rate} Hz; "

@@ -1,0 +1,95 @@
+"""What the configuration parser says by a traceback, in one line: unreadable files, failing constructors."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from sdsnn_lightning.errors import ConfigError, UserError
+
+_WRAPPED = re.compile(r"Does not validate against any of the Union subtypes")
+
+
+def check_files(paths: Sequence[str]) -> None:
+    """Refuses configuration files that the parser would stumble over. What else is wrong is left to the parser.
+
+    Args:
+        paths: The files; those that do not exist are left to the parser, too.
+
+    Raises:
+        ConfigError: If a file is no text, or refers to itself, or is nested beyond all use.
+    """
+    for path in paths:
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            json.dumps(content, default=str, skipkeys=True)  # walks through all of it
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"--config {path} is no text ({error.reason}); give a YAML file") from error
+        except RecursionError as error:
+            raise ConfigError(f"--config {path} is nested too deeply; write it with fewer levels") from error
+        except ValueError as error:
+            if "Circular" in str(error):
+                raise ConfigError(f"--config {path} refers to itself by an alias (*); write it out") from error
+        except (OSError, yaml.YAMLError):
+            pass
+
+
+def check_names(name: str | None, runs: str | None) -> None:
+    """Refuses names that no run folder can have, or that lead out of the folder of all runs.
+
+    Args:
+        name: Name of the experiment.
+        runs: Folder that all run folders lie in.
+
+    Raises:
+        ConfigError: If one is empty or holds a null character, or `name` is absolute or goes up.
+    """
+    for key, value in (("name", name), ("runs", runs)):
+        if not value or "\0" in value:
+            raise ConfigError(f"{key} is {value!r}; give a text that can name a folder")
+    if Path(str(name)).is_absolute() or ".." in Path(str(name)).parts:
+        raise ConfigError(f"name is {name!r}, which leads out of the folder of all runs; set runs: for another folder")
+
+
+@contextmanager
+def plain_construction() -> Iterator[None]:
+    """Turns the failure of a constructor that a configuration calls into one line that names class and key.
+
+    Raises:
+        ConfigError: Instead of what the parser makes of it. SDSNN_TRACEBACK=1 shows where it comes from.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if not _WRAPPED.search(str(error)) or _has_user_error(error):
+            raise
+        cause = error.__cause__ or error.__context__ or error
+        key = "data" if "DataModule" in str(error).partition("Errors:")[0] else "model"
+        reason = next(
+            (line.strip()[2:] for line in str(error).splitlines() if line.strip().startswith("- ")), str(cause)
+        )
+        raise ConfigError(
+            f"{key}: {_constructor(cause)} cannot be made ({reason}); correct its init_args (see --print_config)"
+        ) from error
+
+
+def _has_user_error(error: BaseException | None) -> bool:
+    """Whether one of the package's own one-line errors is below."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _constructor(error: BaseException) -> str:
+    """Name of the class whose constructor failed: that of the innermost `__init__` in the traceback."""
+    name, trace = "an object", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "__init__" and "self" in trace.tb_frame.f_locals:
+            name = type(trace.tb_frame.f_locals["self"]).__name__
+        trace = trace.tb_next
+    return name
