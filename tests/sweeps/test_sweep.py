@@ -53,10 +53,14 @@ def record(place, index, name="swept"):
 
 def until(process, condition, what):
     end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert process.poll() is None, f"ended before {what}"
-        assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.05)
+    try:
+        while not condition():
+            assert process.poll() is None, f"ended before {what}"
+            assert time.monotonic() < end, f"never: {what}"
+            time.sleep(0.05)
+    except BaseException:
+        process.kill()
+        raise
 
 
 def still_there(place):
