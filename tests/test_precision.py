@@ -23,6 +23,7 @@ STUDENTS = {
 }
 
 
+@pytest.mark.timeout(1800)  # a compiler of C++ at work
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", STUDENTS)
@@ -51,9 +52,11 @@ def test_a_whole_student_compiles_into_one_graph(name, backend):
         flips.values()
     ):  # the compiler's batch norm may round otherwise, and a flipped spike changes all after it
         assert torch.allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
+        # A bias before a batch norm has no gradient but for rounding: that is measured by the largest gradient of all.
+        largest = max(b.grad.abs().max() for _, b in pairs if b.grad is not None)
         for (key, a), b in pairs:
             if b.grad is not None:
-                assert (a.grad - b.grad).abs().max() <= 1e-3 * b.grad.abs().max() + 1e-5, key
+                assert (a.grad - b.grad).abs().max() <= 1e-3 * b.grad.abs().max() + 1e-5 * largest, key
     total = sum(expected.features[key].numel() for key in flips)
     assert sum(flips.values()) <= 1e-3 * total
 
