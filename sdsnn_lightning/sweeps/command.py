@@ -90,8 +90,8 @@ def make_jobs(sweep: Sweep, plan: "Plan", folder: Path) -> list[Job]:
         name = f"trial_{index:03d}"
         words = [*sweep.words(settings), f"--name={sweep.name}/{name}", "--version=0", f"--wandb.group={sweep.name}"]
         command = shlex.join(["lightning", "fit", *words])
-        fresh = Record(index, settings, command, str(folder / name / "version_0"))
         environment = own_environment(sweep.cpus)
+        fresh = Record(index, settings, command, str(folder / name / "version_0"), environment["OMP_NUM_THREADS"])
         job = Job(fresh, tuple(words), folder.absolute() / name, str(Path.cwd()), sweep.metric, plan.epochs[index],
                   sweep.test, environment, LAUNCHER_VARIABLES)  # fmt: skip
         jobs.append(job)
@@ -275,10 +275,9 @@ def best_yaml(sweep: Sweep, best: Record) -> str:
     config = yaml.safe_load(Path(best.folder, "config.yaml").read_text(encoding="utf-8"))
     config["name"], config["version"], config["ckpt_path"] = f"{sweep.name}_best", None, None
     config["wandb"]["group"] = None
-    threads = max(1, int(sweep.cpus))
     says = [
         f"Trial {best.index} of the sweep {sweep.name}: {sweep.metric} {best.value(sweep.mode)} at its best epoch.",
-        f"It ran on OMP_NUM_THREADS={threads}; another number rounds otherwise.",
+        f"It ran on OMP_NUM_THREADS={best.threads}; another number rounds otherwise.",
         best.command,
     ]
     return "".join(f"# {line}\n" for line in says) + yaml.safe_dump(config, sort_keys=False)

@@ -25,6 +25,7 @@ class Record:
         settings: Its values by configuration key.
         command: As a person would type it.
         folder: Of its run: configuration, checkpoints, metrics.
+        threads: Its OMP_NUM_THREADS, on which rounding depends.
         state: `waiting`, `running`, `fitted` (to be tested), `interrupted`, or one of `FINISHED`.
         history: Pairs of epoch (from 0) and metric, in order.
         seconds: That its processes ran.
@@ -36,6 +37,7 @@ class Record:
     settings: dict[str, Any]
     command: str
     folder: str
+    threads: str = "1"
     state: str = "waiting"
     history: list[tuple[int, float]] = field(default_factory=list)
     seconds: float = 0.0

@@ -19,8 +19,8 @@ SWEEP = Sweep(Path("s.yaml"), "s", ("toy.yaml",), SPACE, "val/UAR", test=True)
 
 
 def trial(index, state, values, **more):
-    return Record(index, {"model.lr": 0.01 * (index + 1), "model.reading": "AB"[index % 2]}, "lightning fit", "nowhere",
-                  state, list(enumerate(values)), **more)  # fmt: skip
+    settings = {"model.lr": 0.01 * (index + 1), "model.reading": "AB"[index % 2]}
+    return Record(index, settings, "lightning fit", "nowhere", "1", state, list(enumerate(values)), **more)
 
 
 TRIALS = [

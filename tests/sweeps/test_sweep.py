@@ -166,6 +166,7 @@ def test_best_yaml_gives_the_winners_numbers_again(swept):
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     again = (place / "runs/swept_best/version_0/metrics.csv").read_text()
+    assert "OMP_NUM_THREADS=1;" in (place / "runs/swept/best.yaml").read_text()
     assert again == (place / best["folder"] / "metrics.csv").read_text()
 
 
