@@ -15,10 +15,10 @@ from torch.utils.hooks import RemovableHandle
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.activity import Response, activity_penalty, logit_penalty, response_distillation
 from sdsnn_lightning.metrics.spikes import spiking_layers
+from sdsnn_lightning.strategies.arguments import not_negative, one_of, positive
 from sdsnn_lightning.strategies.base import Strategy
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import Linear, Schedule
-from sdsnn_lightning.strategies.stepwise import not_negative, one_of, positive
 from sdsnn_lightning.types import Step
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.bkd import MaskUnit, Restoration, blur_mask, blurred_feature_loss
 from sdsnn_lightning.losses.features import Pair, TimeAlignment, rescale_range
+from sdsnn_lightning.strategies.arguments import not_negative, one_of
 from sdsnn_lightning.strategies.features import FeatureStrategy, Taps
 from sdsnn_lightning.strategies.schedules import Schedule
 
@@ -58,13 +59,10 @@ class BlurredFeatureDistillation(FeatureStrategy):
             ConfigError: If an argument is out of its range.
         """
         super().__init__(weight, taps, teacher_taps, time, name)
-        if not 0.0 <= ratio <= 1.0:
-            raise ConfigError(f"{self.name}.ratio is {ratio}; set it between 0 and 1")
-        if mask not in ("channel", "pixel", "element"):
-            raise ConfigError(f"{self.name}.mask: {mask!r} is none of channel, pixel and element")
-        if blurred not in ("student", "teacher"):
-            raise ConfigError(f"{self.name}.blurred: {blurred!r} is neither student nor teacher")
-        self.ratio, self.mask, self.rescale, self.blurred = ratio, mask, rescale, blurred
+        self.ratio = not_negative(ratio, f"{self.name}.ratio", most=1.0)
+        self.mask = one_of(mask, ("channel", "pixel", "element"), f"{self.name}.mask")
+        self.blurred = one_of(blurred, ("student", "teacher"), f"{self.name}.blurred")
+        self.rescale = rescale
 
     def adapter(self, pair: Pair) -> nn.Module:
         """The alignment and the restoration network of one pair."""

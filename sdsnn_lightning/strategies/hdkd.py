@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.features import Pair, TimeAlignment, mean_squared_error
+from sdsnn_lightning.strategies.arguments import not_negative
 from sdsnn_lightning.strategies.features import Taps
 from sdsnn_lightning.strategies.kdsnn import FeatureDistillation
 from sdsnn_lightning.strategies.schedules import Schedule
@@ -50,9 +50,7 @@ class WeightedStageDistillation(FeatureDistillation):
             ConfigError: If `power` is negative.
         """
         super().__init__(weight, taps, teacher_taps, rescale, time, name)
-        if power < 0:
-            raise ConfigError(f"{self.name}.power is {power}; set it to 0 or more")
-        self.power = power
+        self.power = not_negative(power, f"{self.name}.power")
 
     def stage_weight(self, number: int) -> float:
         """`i^power` with i = number + 1."""

@@ -12,8 +12,9 @@ from torch.nn import functional
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.temporal import stepwise_distillation
 from sdsnn_lightning.networks.conversion import copy_weights, quantised_twin
+from sdsnn_lightning.strategies.arguments import not_negative, positive
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, not_negative, positive
+from sdsnn_lightning.strategies.stepwise import StepwiseStrategy
 from sdsnn_lightning.types import Step, View
 
 if TYPE_CHECKING:

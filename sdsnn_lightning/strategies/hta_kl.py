@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.temporal import head_tail_divergence
+from sdsnn_lightning.strategies.arguments import one_of, positive
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, one_of, positive
+from sdsnn_lightning.strategies.stepwise import StepwiseStrategy
 from sdsnn_lightning.types import Step
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from sdsnn_lightning.checkpoints import check_state
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.logits import distillation_loss, entropy_weighted_distillation
+from sdsnn_lightning.strategies.arguments import positive
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import positive
 from sdsnn_lightning.types import Step, View
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.activation_maps import Normalise, class_activation, map_distillation
 from sdsnn_lightning.losses.features import Pair
 from sdsnn_lightning.losses.temporal import noise_smoothed_distillation
+from sdsnn_lightning.strategies.arguments import not_negative, one_of, positive
 from sdsnn_lightning.strategies.features import FeatureStrategy, Taps
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import not_negative, one_of, positive
 from sdsnn_lightning.types import Step
 
 if TYPE_CHECKING:

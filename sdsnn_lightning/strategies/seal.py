@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from sdsnn_lightning.losses.between_steps import error_aligned_distillation, selective_alignment
 from sdsnn_lightning.losses.temporal import stepwise_cross_entropy
+from sdsnn_lightning.strategies.arguments import not_negative, one_of, positive
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, TeacherTime, not_negative, one_of, positive
+from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, TeacherTime
 from sdsnn_lightning.types import Step
 
 

@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from sdsnn_lightning.losses.between_steps import Direction, Variant, strong_weak_distillation
+from sdsnn_lightning.strategies.arguments import one_of, positive
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, one_of, positive
+from sdsnn_lightning.strategies.stepwise import StepwiseStrategy
 from sdsnn_lightning.types import Step
 
 

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.features import Pair, as_maps, mean_squared_error, same_size
 from sdsnn_lightning.losses.spectral import Transform, common_bands, time_spectrum
+from sdsnn_lightning.strategies.arguments import one_of
 from sdsnn_lightning.strategies.features import FeatureStrategy, Taps
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import one_of
 from sdsnn_lightning.types import Output, View
 
 

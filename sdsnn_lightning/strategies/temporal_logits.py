@@ -10,8 +10,9 @@ from sdsnn_lightning.losses.temporal import (
     stepwise_cross_entropy,
     stepwise_distillation,
 )
+from sdsnn_lightning.strategies.arguments import not_negative, one_of, positive
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, TeacherTime, not_negative, one_of, positive
+from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, TeacherTime
 from sdsnn_lightning.types import Step
 
 

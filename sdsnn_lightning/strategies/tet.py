@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from sdsnn_lightning.losses.temporal import tet_loss
+from sdsnn_lightning.strategies.arguments import not_negative
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, not_negative
+from sdsnn_lightning.strategies.stepwise import StepwiseStrategy
 from sdsnn_lightning.types import Step
 
 

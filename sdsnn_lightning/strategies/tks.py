@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from sdsnn_lightning.losses.between_steps import knowledge_sharing
+from sdsnn_lightning.strategies.arguments import positive
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, positive
+from sdsnn_lightning.strategies.stepwise import StepwiseStrategy
 from sdsnn_lightning.types import Step
 
 

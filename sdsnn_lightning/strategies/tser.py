@@ -5,8 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from sdsnn_lightning.losses.temporal import mean_entropy, stepwise_cross_entropy, stepwise_distillation
+from sdsnn_lightning.strategies.arguments import not_negative, one_of, positive
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, TeacherTime, not_negative, one_of, positive
+from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, TeacherTime
 from sdsnn_lightning.types import Step
 
 

@@ -8,8 +8,9 @@ from torch.nn import functional
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.features import as_maps
 from sdsnn_lightning.losses.logits import distillation_loss
+from sdsnn_lightning.strategies.arguments import not_negative, one_of, positive
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, not_negative, one_of, positive
+from sdsnn_lightning.strategies.stepwise import StepwiseStrategy
 from sdsnn_lightning.types import Step
 
 if TYPE_CHECKING:

@@ -278,8 +278,8 @@ def test_arguments_out_of_range_are_refused():
     for method, options, match in (
         (FeatureDistillation, {"time": "never"}, "time: 'never'"),
         (BlurredFeatureDistillation, {"ratio": 1.2}, "ratio is 1.2"),
-        (BlurredFeatureDistillation, {"mask": "row"}, "mask: 'row'"),
-        (BlurredFeatureDistillation, {"blurred": "both"}, "blurred: 'both'"),
+        (BlurredFeatureDistillation, {"mask": "row"}, "mask is 'row'"),
+        (BlurredFeatureDistillation, {"blurred": "both"}, "blurred is 'both'"),
         (WeightedStageDistillation, {"power": -1.0}, "power is -1"),
     ):
         with pytest.raises(ConfigError, match=match):
