@@ -1,11 +1,10 @@
 """The LightningCLI of the package: defaults, run folders, loggers and the teacher that is trained first."""
 
-import re
 import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn, Optional
+from typing import Any, Optional
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
@@ -27,44 +26,11 @@ from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.faults import StopTogether, plain_errors
 from sdsnn_lightning.loggers import MetricsFile, Wandb
 from sdsnn_lightning.metrics.prefixes import PrefixRecord
+from sdsnn_lightning.parser import Parser
 from sdsnn_lightning.predict import PredictionWriter
 from sdsnn_lightning.run_pictures import RunPictures
 from sdsnn_lightning.teacher_first import config_files, train_missing_teacher
 from sdsnn_lightning.wandb_record import WandbRecord, note_config
-
-# What the parser says beside the mistake itself: types it also tried, and the value in its own notation.
-NOISE = (
-    r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: ",
-    r"- Expected a path but .*? either not accessible or invalid ",
-    r"Type \S*Callable\[\[.*?\], .*?\] expects a function or a callable class: ",
-    r" - Expected a <class 'NoneType'>",
-    r" Given value type: .*",
-    r"- (?=- )",
-)
-
-LONGEST = 800
-"""Characters of a complaint that are shown."""
-
-
-class Parser(LightningArgumentParser):
-    """Lightning's parser, whose complaints about a configuration fit on one line."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Without abbreviations: a key with its last letter missing is a typo, not a key.
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Ends the program with the message on one line instead of a page of usage."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        line = " ".join(message.split())
-        for noise in NOISE:
-            line = re.sub(noise, "", line)
-        if len(line) > LONGEST:  # a value may be of any length
-            line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-        print(f"error: {line} (all keys: {self.prog.replace(' [options]', '')} --help)", file=sys.stderr)
-        raise SystemExit(2)
-
 
 class RunCheckpoint(ModelCheckpoint):
     """Keeps the best checkpoint by validation as `best.ckpt`; the `checkpoint:` section of an experiment."""
