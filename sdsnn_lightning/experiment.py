@@ -32,6 +32,7 @@ from sdsnn_lightning.run_pictures import RunPictures
 from sdsnn_lightning.teacher_first import config_files, train_missing_teacher
 from sdsnn_lightning.wandb_record import WandbRecord, note_config
 
+
 class RunCheckpoint(ModelCheckpoint):
     """Keeps the best checkpoint by validation as `best.ckpt`; the `checkpoint:` section of an experiment."""
 

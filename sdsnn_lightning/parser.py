@@ -1,6 +1,7 @@
 """Lightning's parser of configurations, with complaints for people."""
 
 import re
+import sys
 from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser

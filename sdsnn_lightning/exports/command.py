@@ -26,9 +26,9 @@ def export_run(
     Raises:
         ConfigError: If the network cannot be exported in a format that was asked for.
     """
-    from sdsnn_lightning.experiment import plain_errors
     from sdsnn_lightning.exports.card import make_card, write_card
     from sdsnn_lightning.exports.program import example_inputs
+    from sdsnn_lightning.faults import plain_errors
     from sdsnn_lightning.trained import load_trained
 
     trained = load_trained(path)
