@@ -260,7 +260,7 @@ class Classifier(LightningModule):
                 schedule = {"scheduler": LambdaLR(optimizer, self.learning_rate_factor), "interval": "step"}
             else:
                 schedule = {"scheduler": self.scheduler_factory(optimizer), "interval": self.scheduler_interval}
-        except (ValueError, TypeError, ZeroDivisionError) as error:
+        except (ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
             raise ConfigError(f"model.init_args.{key}: {error}; correct its init_args") from error
         return {"optimizer": optimizer, "lr_scheduler": {**schedule, "monitor": "val/task"}}  # type: ignore[return-value]
 
