@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from sdsnn_lightning.errors import UserError, one_line
 
@@ -16,9 +17,19 @@ OWN_COMMANDS = {
     "data": "sdsnn_lightning.data_commands",
     "sweep": "sdsnn_lightning.sweeps.command",
     "export": "sdsnn_lightning.exports.command",
+    "doctor": "sdsnn_lightning.doctor",
+    "examples": "sdsnn_lightning.examples",
 }
 """Commands beside the Trainer's: each module has a `main(words)` and is imported only when its word is used."""
-INTERRUPTED, TERMINATED = 130, 143  # as shells count: 128 + signal
+EXAMPLES = {
+    "fit": "lightning fit --config eye.yaml",
+    "validate": "lightning validate --config eye.yaml --ckpt_path best",
+    "test": "lightning test --config eye.yaml --ckpt_path best",
+    "predict": "lightning predict --config eye.yaml --ckpt_path best",
+    "profile": "sdsnn profile --config eye.yaml --ckpt_path best",
+}
+"""What `--help` shows; `sdsnn examples .` writes the experiment."""
+INTERRUPTED, TERMINATED, PIPE_CLOSED = 130, 143, 141  # as shells count: 128 + signal
 
 
 def run_trainer(args: list[str] | None = None, out: Path | None = None) -> None:
@@ -42,8 +53,21 @@ def run_trainer(args: list[str] | None = None, out: Path | None = None) -> None:
     # `${data.init_args.size}` in an experiment must also be found below `fit:`, where the subcommand puts it.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
-    defaults = {word: {"default_config_files": [str(DEFAULTS)], "parser_mode": "omegaconf+"} for word in TRAINER_WORDS}
-    Experiment(args=args, out=out, parser_kwargs={"parser_mode": "omegaconf+", **defaults})
+    common: dict[str, Any] = {"parser_mode": "omegaconf+"}
+    words = {
+        word: common | {"default_config_files": [str(DEFAULTS)], "epilog": example(word)} for word in TRAINER_WORDS
+    }
+    others = f"Other commands: {', '.join(OWN_COMMANDS)}; each has a --help. {example('fit')}"
+    Experiment(args=args, out=out, parser_kwargs={**common, "epilog": others, **words})
+
+
+def example(word: str) -> str:
+    """The last line of the help of a command that takes an experiment.
+
+    Args:
+        word: One of `EXAMPLES`.
+    """
+    return f"example: {EXAMPLES[word]} (`sdsnn examples .` writes eye.yaml)"
 
 
 def hand_over(args: list[str]) -> bool:
@@ -87,8 +111,13 @@ def main(args: list[str] | None = None) -> None:
             import_module("sdsnn_lightning.predict_file").main(words[1:])  # predict RUN INPUT: no configuration named
         else:
             run_trainer(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        if not _output_closed():
+            raise
+        raise SystemExit(PIPE_CLOSED) from None
     except SystemExit as end:
         raise SystemExit(_exit_code(end)) from None
     except Exception as error:
@@ -97,6 +126,16 @@ def main(args: list[str] | None = None) -> None:
             raise
         print(f"error: {one_line(cause)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _output_closed() -> bool:
+    """Whether it is the standard output that nobody reads any more, as in `sdsnn data list | head`."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
+        return True
+    return False
 
 
 def _exit_code(end: SystemExit) -> int | str | None:

@@ -1,8 +1,8 @@
-"""`sdsnn data`: makes data sets, one module a command."""
+"""`sdsnn data`: lists, fetches, simulates, checks and makes data sets, one module a command."""
 
 import argparse
 
-from sdsnn_lightning.data_commands import to_events, to_spikes
+from sdsnn_lightning.data_commands import sets, to_events, to_spikes, verify
 
 
 def main(args: list[str]) -> None:
@@ -11,8 +11,14 @@ def main(args: list[str]) -> None:
     Args:
         args: Command-line words after `data`.
     """
-    parser = argparse.ArgumentParser(prog="sdsnn data", description="Make data sets.")
+    parser = argparse.ArgumentParser(
+        prog="sdsnn data",
+        description="List, fetch, simulate, check and make data sets.",
+        epilog="example: sdsnn data list",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    sets.add_parsers(commands)
+    verify.add_parser(commands)
     to_spikes.add_parser(commands)
     to_events.add_parser(commands)
     options = parser.parse_args(args)
