@@ -1,6 +1,22 @@
 """Distil spiking neural networks with PyTorch Lightning.
 
 The names below are the public interface. They are imported on first use, so that the command line starts fast.
+
+A spiking network is a plain module. Its neuron takes the current of all time steps `[T, B, ...]` and gives the spikes:
+
+    >>> import torch
+    >>> from sdsnn_lightning import Leaky
+    >>> neuron = Leaky(beta=0.5)  # threshold 1, the threshold is subtracted one step after a spike
+    >>> current = torch.tensor([0.8, 0.8, 0.2, 0.9]).reshape(4, 1, 1)
+    >>> neuron(current).flatten().tolist()  # membrane 0.8, 1.2, -0.2, 0.8
+    [0.0, 1.0, 0.0, 0.0]
+
+`step` runs the same neuron online, one frame at a time:
+
+    >>> spikes, state = neuron.step(current[0])
+    >>> spikes, state = neuron.step(current[1], state)
+    >>> spikes.item(), round(state.item(), 4)
+    (1.0, 1.2)
 """
 
 from importlib import import_module

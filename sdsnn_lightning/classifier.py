@@ -57,6 +57,15 @@ class Classifier(LightningModule):
     Attributes:
         span: The part of the run, begin and end in [0, 1], that a `Schedule` of the learning rate stretches over. The
             whole run, unless a curriculum starts it anew in every stage.
+
+    Example:
+        >>> from functools import partial
+        >>> from torch.optim import SGD
+        >>> from sdsnn_lightning import Classifier
+        >>> from sdsnn_lightning.networks import SpikingKeyword
+        >>> model = Classifier(SpikingKeyword, num_classes=10, optimizer=partial(SGD, lr=0.1))
+        >>> type(model.network).__name__, model.num_classes
+        ('SpikingKeyword', 10)
     """
 
     def __init__(

@@ -29,6 +29,18 @@ class Distiller(Classifier):
 
     The teacher does not require gradients, stays in evaluation mode, and is part of neither the optimizer nor the
     checkpoint.
+
+    Example:
+        >>> from functools import partial
+        >>> from torch.optim import SGD
+        >>> from sdsnn_lightning import Distiller
+        >>> from sdsnn_lightning.networks import KeywordConvNet, SpikingKeyword
+        >>> optimizer = partial(SGD, lr=0.1)
+        >>> model = Distiller(SpikingKeyword, num_classes=10, optimizer=optimizer, teacher=KeywordConvNet, alpha=0.5)
+        >>> any(weight.requires_grad for weight in model.teacher.parameters())
+        False
+        >>> model.train().teacher.training
+        False
     """
 
     def __init__(

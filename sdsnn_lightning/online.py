@@ -76,6 +76,15 @@ class OnlineClassifier(Classifier):
     memory that grows with T.
 
     Evaluation is that of `Classifier`: the whole sequence, the network's own read-out.
+
+    Example:
+        >>> from functools import partial
+        >>> from torch.optim import SGD
+        >>> from sdsnn_lightning import OnlineClassifier
+        >>> from sdsnn_lightning.networks import SpikingKeyword
+        >>> model = OnlineClassifier(SpikingKeyword, num_classes=10, optimizer=partial(SGD, lr=0.1))
+        >>> model.num_classes
+        10
     """
 
     def on_fit_start(self) -> None:

@@ -17,6 +17,13 @@ class Batch(NamedTuple):
             `student` where both networks see the same steps.
         target: Class indices `[B]`, int64; or, of mixed samples in training, probabilities `[B, K]`, float32.
         groups: Group indices `[B]`, int64, by the name of the grouping (`{"lighting": ...}`), for metrics only.
+
+    Example:
+        >>> import torch
+        >>> view = {"frames": torch.zeros(2, 4, 3, 48, 48)}  # two clips of four frames
+        >>> batch = Batch(view, view, torch.tensor([0, 6]), {})
+        >>> batch.teacher is batch.student  # both networks see the same steps
+        True
     """
 
     student: View
@@ -31,6 +38,12 @@ class Output(NamedTuple):
     Attributes:
         logits: `[T, B, K]`, or `[B, K]` for a network without time. Real-valued (membrane or linear), never counts.
         features: Tapped activations by name, each `[T, B, ...]` (or `[B, ...]` without time).
+
+    Example:
+        >>> import torch
+        >>> output = Output(torch.zeros(4, 2, 7), {"hidden": torch.zeros(4, 2, 128)})
+        >>> output.logits.mean(0).shape  # the read-out of many networks: the mean over time
+        torch.Size([2, 7])
     """
 
     logits: Tensor
@@ -46,6 +59,15 @@ class Step(NamedTuple):
         teacher: The teacher's output, without gradient; None where there is no teacher.
         target: Class indices `[B]`, int64; or, of mixed samples, probabilities `[B, K]`, float32.
         progress: Training progress in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> view = {"frames": torch.zeros(2, 4, 3, 48, 48)}
+        >>> target = torch.tensor([0, 6])
+        >>> student = teacher = Output(torch.zeros(4, 2, 7), {})
+        >>> step = Step(Batch(view, view, target, {}), student, teacher, target, progress=0.5)
+        >>> (step.student.logits - step.teacher.logits).square().mean().item()
+        0.0
     """
 
     batch: Batch
@@ -61,6 +83,20 @@ class Network(Protocol):
 
     `inputs` names the modalities it consumes, in the order of `forward`'s arguments. The caller passes exactly those,
     each `[T, B, ...]`, so a network that does not name `events` can never see them.
+
+    Example:
+        >>> from torch import nn
+        >>> class Mean(nn.Module):
+        ...     inputs = ("frames",)
+        ...     def __init__(self, num_classes):
+        ...         super().__init__()
+        ...         self.head = nn.Linear(3, num_classes)
+        ...     def forward(self, frames):  # [T, B, 3, H, W]
+        ...         return Output(self.head(frames.mean((-2, -1))), {})
+        ...     def readout(self, logits):
+        ...         return logits.mean(0)
+        >>> isinstance(Mean(7), Network)
+        True
     """
 
     inputs: ClassVar[tuple[str, ...]]

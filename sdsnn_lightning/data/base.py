@@ -35,6 +35,23 @@ class DataModule(LightningDataModule):
         groups: Names of the groups metrics are also reported for, by grouping, for instance `{"lighting": [...]}`.
         data_source: `real` or `simulated`; written into every result.
         root: The folder the data is read from.
+
+    Example:
+        >>> import torch
+        >>> from sdsnn_lightning import DataModule
+        >>> class Noise(DataModule):
+        ...     def __init__(self, batch_size=2):
+        ...         super().__init__(batch_size)
+        ...         self.class_names, self.input_shapes = ["left", "right"], {"x": (4, 6)}
+        ...         self.data_source = "simulated"
+        ...     def setup(self, stage):
+        ...         self.train_set = [{"x": torch.randn(4, 6), "target": k % 2} for k in range(8)]
+        ...     def views(self, sample, training):
+        ...         return sample, sample  # student and teacher see the same
+        >>> data = Noise()
+        >>> data.setup("fit")
+        >>> data.num_classes, next(iter(data.train_dataloader()))["x"].shape
+        (2, torch.Size([2, 4, 6]))
     """
 
     class_names: list[str]

@@ -27,6 +27,20 @@ class Strategy(Callback):
 
     The term is always computed and multiplied by its weight, even by 0, so that every rank of a distributed run sees
     the same graph.
+
+    Example:
+        >>> import torch
+        >>> from sdsnn_lightning import Output, Step, Strategy
+        >>> from sdsnn_lightning.strategies import Linear
+        >>> class LogitMSE(Strategy):
+        ...     def loss(self, step, adapter):
+        ...         return (step.student.logits - step.teacher.logits).square().mean()
+        >>> strategy = LogitMSE(weight=Linear(0.0, 1.0))  # grows with training
+        >>> strategy.name
+        'LogitMSE'
+        >>> student, teacher = (Output(torch.full((4, 2, 7), value), {}) for value in (1.0, 3.0))
+        >>> strategy.loss(Step(None, student, teacher, None, 0.5), None).item()
+        4.0
     """
 
     needs_teacher: bool = True

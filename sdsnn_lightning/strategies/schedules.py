@@ -7,7 +7,18 @@ from sdsnn_lightning.errors import ConfigError
 
 
 class Schedule(ABC):
-    """A weight that changes with training progress."""
+    """A weight that changes with training progress.
+
+    Example:
+        >>> from sdsnn_lightning import Schedule
+        >>> class Half(Schedule):
+        ...     def __call__(self, progress):
+        ...         return float(progress >= 0.5)
+        >>> [Half()(progress) for progress in (0.0, 0.5, 1.0)]
+        [0.0, 1.0, 1.0]
+        >>> Linear(0.0, 2.0, begin=0.25, until=0.75)(0.5)
+        1.0
+    """
 
     @abstractmethod
     def __call__(self, progress: float) -> float:
