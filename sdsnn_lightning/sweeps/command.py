@@ -221,7 +221,7 @@ def _note(sweep: Sweep, jobs: list[Job], board: Board, index: int, event: dict[s
     elif event.get("lost"):
         record.state, record.error = "failed", "its worker died; see the machine's memory and Ray's log"
         write_record(job.folder, record)
-    elif not event["done"] and record.state == "running":
+    elif record.state == "running":  # it has not said how it ended: ASHA has stopped it
         record.state = "stopped"
         record.history = [pair for pair in epochs_in(job.metrics, sweep.metric) if pair[0] < event["epoch"]]
         write_record(job.folder, record)

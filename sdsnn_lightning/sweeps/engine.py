@@ -79,11 +79,11 @@ class Follower(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial has ended by itself, or ASHA has stopped it."""
         result = trial.last_result or {}
-        self.watch(trial.config["trial"], {"ended": True, "epoch": result.get("epoch", 0), "done": result.get("done")})
+        self.watch(trial.config["trial"], {"ended": True, "epoch": result.get("epoch", 0)})
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """The worker of a trial died, not the trial's command."""
-        self.watch(trial.config["trial"], {"ended": True, "epoch": 0, "done": False, "lost": True})
+        self.watch(trial.config["trial"], {"ended": True, "epoch": 0, "lost": True})
 
 
 def _remove_leftovers() -> None:
