@@ -7,14 +7,16 @@ from, so that an old cache is never taken for a new one, and a cache that exists
 
 import hashlib
 import json
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
 from sdsnn_lightning.data.cache_files import cache_parent, sweep_leftovers, whole_file
-from sdsnn_lightning.data.spike_files import SpikeFile
+from sdsnn_lightning.data.spike_files import AT_ONCE, SpikeFile
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.progress import watched
 
 VERSION = 1  # count up when the same file would be cached as other numbers, or other files would be refused
 
@@ -135,7 +137,7 @@ def _write(cache: Path, spikes: SpikeFile) -> None:
         np.save(partial, counts)
         np.save(partial, np.zeros(0, dtype))
         first = 0
-        for chunk in spikes.chunks():
+        for chunk in watched(spikes.chunks(), f"Reading {spikes.path.name}, once", ceil(len(spikes) / AT_ONCE)):
             events = np.empty(len(chunk.times), dtype)
             events["time"], events["unit"] = chunk.times, chunk.units
             partial.write(events.tobytes())

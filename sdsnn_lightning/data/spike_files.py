@@ -24,7 +24,8 @@ from sdsnn_lightning.data.cache_files import whole_file
 from sdsnn_lightning.data.spike_rules import SpikeChunk, check_spikes
 from sdsnn_lightning.errors import DataError
 
-_AT_ONCE = 256  # recordings read in one go
+AT_ONCE = 256
+"""Recordings read in one go."""
 
 
 class SpikeSample(NamedTuple):
@@ -74,8 +75,8 @@ def write_spike_file(
         with whole_file(path) as partial, h5py.File(partial, "w") as file:
             spikes = file.create_group("spikes")
             of_time, of_unit = h5py.vlen_dtype(np.dtype(times)), h5py.vlen_dtype(np.uint16)
-            time_lists = spikes.create_dataset("times", (0,), of_time, maxshape=(None,), chunks=(_AT_ONCE,))
-            unit_lists = spikes.create_dataset("units", (0,), of_unit, maxshape=(None,), chunks=(_AT_ONCE,))
+            time_lists = spikes.create_dataset("times", (0,), of_time, maxshape=(None,), chunks=(AT_ONCE,))
+            unit_lists = spikes.create_dataset("units", (0,), of_unit, maxshape=(None,), chunks=(AT_ONCE,))
             for sample in samples:
                 number = len(labels)
                 chunk = SpikeChunk(
@@ -248,8 +249,8 @@ class SpikeFile:
         Raises:
             DataError: At the first broken recording; the message names it.
         """
-        for start in range(0, len(self), _AT_ONCE):
-            yield self._read(start, min(start + _AT_ONCE, len(self)))
+        for start in range(0, len(self), AT_ONCE):
+            yield self._read(start, min(start + AT_ONCE, len(self)))
 
     def _read(self, start: int, stop: int) -> SpikeChunk:
         """Reads and checks neighbouring recordings."""

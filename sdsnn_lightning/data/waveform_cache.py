@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from sdsnn_lightning.data.audio import decode, to_int16, to_mono
 from sdsnn_lightning.data.cache_files import cache_parent, map_array, sweep_leftovers, whole_file
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.progress import watched
 
 VERSION = 1  # count up when the same files would be decoded to other numbers
 
@@ -118,7 +119,7 @@ def _write(path: Path, root: Path, files: Sequence[str], sample_rate: int, sampl
         header = {"descr": "<i2", "fortran_order": False, "shape": (len(files), samples)}
         np.lib.format.write_array_header_1_0(partial, header)
         other: list[str] = []  # what had to be converted
-        for file in files:
+        for file in watched(files, "Decoding recordings, once", len(files)):
             sound, rate = decode(root / file)
             if rate != sample_rate or sound.shape[1] > 1:
                 other.append(f"{file} with {sound.shape[1]} x {rate} Hz")

@@ -20,6 +20,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.progress import watched
 
 VERSION = 2
 """Raised whenever the set changes, so that an old one is known as such."""
@@ -304,7 +305,8 @@ def _write(root: Path, seed: int) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
     try:
         partial.chmod(0o755)
-        for number, (word, phones) in enumerate(sorted(WORDS.items())):
+        words = watched(sorted(WORDS.items()), "Simulating spoken words, once", len(WORDS))
+        for number, (word, phones) in enumerate(words):
             (partial / word).mkdir()
             voices = [speaker for speaker in speakers for _ in range(TAKES)]
             waveforms = synthesise(phones, voices, np.random.default_rng([seed, 2, number]))
