@@ -91,7 +91,7 @@ def test_fit_trains_the_teacher_first_then_test_reports(toy, capsys):
     assert json.loads(Path("runs/toy_teacher/version_0/results.json").read_text())["fit"]["epochs"] == 1
     folder = toy / "runs/toy/version_0"
     assert {path.name for path in folder.iterdir()} >= {"config.yaml", "metrics.csv", "results.json", "checkpoints"}
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     teacher = torch.load("runs/toy_teacher/seed1.ckpt", weights_only=True)
     assert teacher["state_dict"]["network.hidden.weight"].shape == (8, 6)
     assert load_checkpoint(folder / "checkpoints" / "last.ckpt", "it")["epoch"] == 0

@@ -88,7 +88,7 @@ def markdown(groups: Sequence[Group], experiments: Path, with_command: bool = Fa
         with_command: Whether to add the command that trained them.
 
     Returns:
-        Its lines. `method` and `paper` are left out where no experiment says them.
+        Its lines. `method`, `paper` and `steps` are left out where no experiment says them.
     """
     rows = []
     for group in groups:
@@ -97,7 +97,8 @@ def markdown(groups: Sequence[Group], experiments: Path, with_command: bool = Fa
         rows.append({"experiment": row.pop("experiment"), **{name: said.get(name, "-") for name in NOTES}, **row})
         if with_command:
             rows[-1]["command"] = f"`{command(group)}`"
-    shown = [column for column in rows[0] if column not in NOTES or any(row[column] != "-" for row in rows)]
+    optional = (*NOTES, "steps")
+    shown = [column for column in rows[0] if column not in optional or any(row[column] != "-" for row in rows)]
     body = [[row[column].replace("|", "\\|") for column in shown] for row in rows]
     lines = [shown, ["---"] * len(shown), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
