@@ -9,9 +9,6 @@ import torch
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 sys.path.insert(0, str(Path(__file__).parent))
-REPOSITORY = Path(__file__).parents[1]
-SHARED = Path(os.environ.get("SDSNN_SHARED", REPOSITORY.parent / "shared" / "data"))
-"""Folder with real recordings; the tests that use it skip where it does not exist."""
 
 
 @pytest.fixture(autouse=True)

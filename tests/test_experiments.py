@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.runs import versions

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY
 from lightning.pytorch import Callback
+from places import REPOSITORY
 from speech_set import write_speech_set
 
 from sdsnn_lightning.cli import main

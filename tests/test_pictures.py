@@ -72,7 +72,9 @@ def test_prediction_strip_labels_thumbnails_with_the_answer_at_their_time():
 def test_saved_pictures_are_grey_and_not_empty(tmp_path):
     clip = pictures.clip_strip(torch.rand(3, 9, 9), None, {}, torch.full((3, 3), 1 / 3), NAMES)
     spikes = {"conv1": torch.ones(3, 5)}
-    paths = pictures.save_run_pictures(tmp_path / "run", torch.eye(3), NAMES, {"recall/fear": 1.0}, spikes, {"clip": clip})
+    paths = pictures.save_run_pictures(
+        tmp_path / "run", torch.eye(3), NAMES, {"recall/fear": 1.0}, spikes, {"clip": clip}
+    )
     assert [path.name for path in paths] == ["confusion.png", "recall.png", "raster.png", "clip.png"]
     for path in paths:
         pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)

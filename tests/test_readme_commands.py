@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import REPOSITORY
+from places import REPOSITORY
 from test_experiments import overlay
 from test_readme import blocks
 

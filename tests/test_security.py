@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 from sdsnn_lightning.checkpoints import WholeCheckpoints, load_checkpoint
 from sdsnn_lightning.data import download, speech_download, spike_archives

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 from sdsnn_lightning import strategies
 from sdsnn_lightning.cli import main

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 BUILT = ("sdsnn_lightning", "pyproject.toml", "README.md", "LICENSE")
 SMALL = ("--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.init_args.simulated_clips=1")

@@ -2,7 +2,7 @@ import struct
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from places import SHARED
 
 from sdsnn_lightning.data.aedat import read_aedat, read_aedat4, unwrap, write_aedat
 from sdsnn_lightning.errors import DataError

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED
+from places import SHARED
 
 from sdsnn_lightning.data import CIFAR10DVS
 from sdsnn_lightning.data.aedat import write_aedat

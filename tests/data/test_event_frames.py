@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import SHARED
+from places import SHARED
 
 from sdsnn_lightning.data.aedat import read_aedat
 from sdsnn_lightning.data.event_frames import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED
+from places import SHARED
 
 from sdsnn_lightning.data.eye_video import EyeVideo
 from sdsnn_lightning.data.single_eye import FRAME_MEAN, FRAME_STD

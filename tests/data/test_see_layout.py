@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import SHARED
 from PIL import Image
+from places import SHARED
 
 from sdsnn_lightning.data.see_layout import EMOTIONS, LIGHTINGS, ClipName, read_index, write_clip, write_index
 from sdsnn_lightning.errors import DataError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import SHARED
+from places import SHARED
 from speech_set import SPEAKERS, write_speech_set
 
 from sdsnn_lightning.data.speech_commands import SpeechCommands

@@ -1,5 +1,5 @@
 import pytest
-from conftest import SHARED
+from places import SHARED
 from speech_set import SPEAKERS, write_speech_set
 
 from sdsnn_lightning.data.speech_words import (

@@ -6,8 +6,8 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import SHARED
 from PIL import Image
+from places import SHARED
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.data.aedat import read_aedat

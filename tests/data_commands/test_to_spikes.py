@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 import soundfile
-from conftest import SHARED
+from places import SHARED
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.data.spike_files import SpikeFile

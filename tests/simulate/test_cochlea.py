@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from places import SHARED
 
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.simulate.cochlea import RATE, REFRACTORY, UNITS, UNITS_PER_OCTAVE, place_hz, spike_trains

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from places import REPOSITORY
 from sweep_toy import write_toy
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
