@@ -175,7 +175,7 @@ def test_wrong_configurations_are_refused_in_one_line_or_run(place, monkeypatch,
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 @pytest.mark.filterwarnings("ignore")
 def test_many_wrong_configurations_are_refused_in_one_line_or_run(place, monkeypatch, capsys):
     refused = some_rounds(range(FEW, ROUNDS), monkeypatch, capsys)
