@@ -78,7 +78,7 @@ def toy(tmp_path):
     frames = np.broadcast_to(values[:, None, None], (20, 2, 2))
     np.save(tmp_path / "frames.npy", frames)
     np.save(tmp_path / "events.npy", 255 - frames)
-    (tmp_path / "index.json").write_text('{"modalities": ["frames", "events"], "counts": [6, 9, 5]}')
+    (tmp_path / "index.json").write_text('{"modalities": ["frames", "events"], "size": 2, "counts": [6, 9, 5]}')
 
     def make(**options):
         options = {"steps": 3, "skip": 1, "clips": [2, 1]} | options
