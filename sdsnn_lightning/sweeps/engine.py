@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +99,21 @@ def _remove_leftovers() -> None:
             continue
 
 
+def _knock(address: str) -> None:
+    """Refuses an address where nobody listens; Ray itself would try for many minutes."""
+    host, colon, port = address.rpartition(":")
+    if address == "auto" or "://" in address:
+        return
+    try:
+        if not colon or not port.isdigit():
+            raise OSError("no port is named")
+        socket.create_connection((host, int(port)), timeout=20).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"--address {address}: no Ray cluster answers ({error}); give `auto` or host:port of one that runs"
+        ) from None
+
+
 def _children() -> set[int]:
     """Numbers of the processes that this one has started, where the system tells."""
     return {int(n) for path in Path("/proc/self/task").glob("*/children") for n in path.read_text().split()}
@@ -148,6 +164,7 @@ def cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
             "_temp_dir": place,
         }
     else:
+        _knock(address)
         options["address"] = address
     try:
         _start(options)

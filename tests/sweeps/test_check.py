@@ -145,6 +145,17 @@ def test_the_wandb_sweep_asks_for_runs_that_our_parser_takes(monkeypatch):
     assert (content["metric"]["name"], content["metric"]["goal"]) == (ours.metric, "maximize")
 
 
+@pytest.mark.parametrize("address", ["somewhere", "127.0.0.1:1", "127.0.0.1:99999", "127.0.0.1:x"])
+def test_an_address_where_no_cluster_is_is_refused_at_once(sweep, address):
+    from sdsnn_lightning.sweeps import engine
+
+    with (
+        pytest.raises(ConfigError, match=f"--address {address}: no Ray cluster answers"),
+        engine.cluster(sweep({LR: {"grid": [0.1]}}), address),
+    ):
+        pass
+
+
 def test_help_is_cheap():
     """Neither torch nor Ray is imported for it."""
     import subprocess
