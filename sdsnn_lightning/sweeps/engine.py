@@ -68,6 +68,10 @@ class Follower(tune.Callback):
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune writes its callbacks to a file, and a live table cannot be written."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial begins."""
         self.watch(trial.config["trial"], {"state": "running"})

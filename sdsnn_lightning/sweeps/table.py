@@ -161,7 +161,7 @@ class Board:
         finished = sum(record.state in FINISHED for record in rows)
         hidden = [f"... and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
         bar = ProgressBar(total=len(rows), completed=finished, width=40)
-        return Group(table(rows[:SHOWN], self.sweep, self.epochs), *hidden, bar, self.progress())
+        return Group(table(rows[:SHOWN], self.sweep, self.epochs), *hidden, bar, f" {self.progress()}")
 
     def say(self, index: int) -> None:
         """Tells of a trial that has ended, where no live table does."""

@@ -156,6 +156,18 @@ def test_an_address_where_no_cluster_is_is_refused_at_once(sweep, address):
         pass
 
 
+def test_tune_can_write_down_what_follows_the_trials():
+    """A live table in a terminal holds a lock, which cannot be written."""
+    import threading
+
+    from ray import cloudpickle
+
+    from sdsnn_lightning.sweeps.engine import Follower
+
+    lock = threading.RLock()
+    assert cloudpickle.loads(cloudpickle.dumps(Follower(lambda *event: lock))).__dict__ == {}
+
+
 def test_help_is_cheap():
     """Neither torch nor Ray is imported for it."""
     import subprocess
