@@ -103,7 +103,8 @@ def _run(sweep: Sweep, plan: "Plan", folder: Path, jobs: list[Job], options: arg
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    before = signal.signal(signal.SIGTERM, _terminated)
+    stop = Termination()
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         with FileLock(folder / ".sweep.lock", timeout=0):
             began = _same_sweep(sweep, plan, folder, jobs)
@@ -116,17 +117,35 @@ def _run(sweep: Sweep, plan: "Plan", folder: Path, jobs: list[Job], options: arg
                 if not began:
                     print(f"checking one batch of {' + '.join(sweep.config)}", flush=True)
                     _check_batch(sweep, plan, folder, jobs)
-                _run_waiting(sweep, plan, folder, jobs, records, waiting, options.address)
+                _run_waiting(sweep, plan, folder, jobs, records, waiting, options.address, stop)
             finish(sweep, plan, folder, [job.read() for job in jobs])
     except Timeout:
         raise ConfigError(f"{folder}: this sweep is running already; wait for it or stop it") from None
+    except KeyboardInterrupt:
+        if not stop.came:
+            raise
     finally:
         signal.signal(signal.SIGTERM, before)
+    if stop.came:
+        raise SystemExit(TERMINATED)  # out of the handler above, so that its interruption is not taken for Ctrl-C
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a sweep like Ctrl-C does."""
-    raise SystemExit(TERMINATED)
+class Termination:
+    """SIGTERM ends a sweep like Ctrl-C does.
+
+    Ray lets nothing but a `KeyboardInterrupt` through, and that as one of its own.
+
+    Attributes:
+        came: Whether the signal has come.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The handler."""
+        self.came = True
+        raise KeyboardInterrupt
 
 
 def _check_batch(sweep: Sweep, plan: "Plan", folder: Path, jobs: list[Job]) -> None:
@@ -186,14 +205,14 @@ def _forget_failed(jobs: list[Job]) -> None:
 
 
 def _run_waiting(sweep: Sweep, plan: "Plan", folder: Path, jobs: list[Job], records: list[Record],
-                 waiting: list[int], address: str | None) -> None:  # fmt: skip
+                 waiting: list[int], address: str | None, stop: "Termination") -> None:  # fmt: skip
     """Trains missing teachers, then the trials; whatever ends it, no process is left."""
     from sdsnn_lightning.sweeps import engine
 
     print(f"{len(waiting)} of {len(jobs)} trials to run; their output: {folder}/trial_*/output.txt", flush=True)
     try:
         with engine.cluster(sweep, address):
-            signal.signal(signal.SIGTERM, _terminated)  # Ray has put its own in the place
+            signal.signal(signal.SIGTERM, stop)  # Ray has put its own in the place
             for number, (teacher, words) in enumerate(plan.teachers.items()):
                 output = folder.absolute() / f"teacher_{number}.txt"
                 print(f"training the teacher of the trials first: {teacher} (output: {output})", flush=True)
