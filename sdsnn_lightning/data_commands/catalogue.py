@@ -46,8 +46,8 @@ SETS = {
     ),
     "shd": DataSet(
         "SpikingHeidelberg",
-        "Spiking Heidelberg Digits: English and German digits as spikes (Cramer et al., 2020)",
-        "shd_train.h5, shd_test.h5",
+        "Spiking Heidelberg Digits: digits in two languages as spikes (Cramer et al., 2020), or any set in its layout",
+        "shd_train.h5, shd_test.h5, or with another data.init_args.prefix",
         "8,156 and 2,264 recordings of 12 speakers",
         "CC BY 4.0",
         "https://zenkelab.org/datasets/",

@@ -43,7 +43,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verify = commands.add_parser(
         "verify",
         help="Read every file of a set and say what is damaged.",
-        description="Read every file of a set, real or simulated, and say what is damaged. Exit code 1 if anything is.",
+        description="Read every file of a set, real or simulated, and say what is damaged. Exit code 1 if anything is. "
+        "Sets of one's own in a layout that a module reads are checked too, spikes under any data.init_args.prefix.",
         epilog="example: sdsnn data verify see data/see-simulated",
     )
     verify.add_argument("name", metavar="NAME", help=f"One of {', '.join(SETS)}.")
@@ -155,14 +156,22 @@ def _spike_jobs(name: str, root: Path) -> tuple[list[Job], list[str]]:
 
     jobs: list[Job] = []
     damages: list[str] = []
-    for part in PARTS[name]:
-        spikes = SpikeFile(root / f"{name}_{part}.h5")
+    for path in _spike_paths(name, root):
+        spikes = SpikeFile(path)
         wrong = _damage(lambda: (len(spikes), spikes.labels, spikes.speakers))  # noqa: B023  # called at once
         damages += wrong
         for first in range(0, 0 if wrong else len(spikes), _AT_ONCE):
             rows = range(first, min(first + _AT_ONCE, len(spikes)))
             jobs.append(Job(len(rows), partial(_broken_recordings, spikes, rows)))
     return jobs, damages
+
+
+def _spike_paths(name: str, root: Path) -> list[Path]:
+    """The files that should be there, of every prefix that one file is there of; the set's own where there is none."""
+    ends = [f"_{part}.h5" for part in ("train", "valid", "test")]
+    found = {path.name.removesuffix(end) for end in ends for path in root.glob(f"[!.]*{end}")}
+    paths = [root / f"{prefix}_{part}.h5" for prefix in sorted(found or {name}) for part in PARTS[name]]
+    return paths + [path for path in sorted(root.glob("[!.]*_valid.h5")) if path not in paths]
 
 
 def _broken_recordings(spikes: "SpikeFile", rows: range) -> list[str]:

@@ -126,6 +126,25 @@ def test_recordings_of_a_spike_file_are_read_one_by_one(tmp_path, capsys):
     assert "shd_train.h5 does not exist" in capsys.readouterr().out
 
 
+def test_spike_files_of_ones_own_prefix_are_read(tmp_path):
+    import numpy as np
+
+    from sdsnn_lightning.data.spike_files import SpikeSample, write_spike_file
+
+    samples = [SpikeSample(np.array([0.1, 0.2]), np.array([5, 6]), k % 2, 0, ("a", "b")[k % 2]) for k in range(4)]
+    for prefix, part in (("fad", "train"), ("fad", "valid"), ("two_train", "train"), ("two_train", "test")):
+        write_spike_file(tmp_path / f"{prefix}_{part}.h5", samples, ["a", "b"])
+    number, damages = read_set("shd", tmp_path)  # the validation file too, which not every run needs
+    assert number == 16
+    assert len(damages) == 1
+    assert damages[0].startswith(f"{tmp_path / 'fad_test.h5'} does not exist")
+    number, damages = read_set("ssc", tmp_path)  # its module validates on a file
+    assert number == 16
+    assert [line.split(" ")[0] for line in damages] == [
+        str(tmp_path / name) for name in ("fad_test.h5", "two_train_valid.h5")
+    ]
+
+
 def test_sound_and_list_files_are_read(tmp_path):
     import numpy as np
     import soundfile
