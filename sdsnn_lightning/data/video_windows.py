@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,64 +12,14 @@ from PIL import Image
 from torch.utils.data import IterableDataset
 
 from sdsnn_lightning.data.clips import covered
-from sdsnn_lightning.data.image_folder import frames_from_folder, list_images, read_grey
+from sdsnn_lightning.data.video_files import FPS, frames_from, look_at
 from sdsnn_lightning.errors import DataError
-from sdsnn_lightning.simulate.event_camera import EventCamera, event_frames, frames_from_video
-
-FPS = 30.0
-"""Images a second of SEE, hence of every window."""
+from sdsnn_lightning.simulate.event_camera import EventCamera, event_frames
 
 ROUNDING = 1.0
 """Times agree to a microsecond."""
 
 Box = tuple[int, int, int]
-
-
-class VideoFacts(NamedTuple):
-    """What a video file says about itself.
-
-    Attributes:
-        first: Time of the first frame in seconds.
-        last: Time of the last frame in seconds.
-        size: Height and width in pixels.
-    """
-
-    first: float
-    last: float
-    size: tuple[int, int]
-
-
-def look_at(path: Path) -> VideoFacts:
-    """Reads the length and size of a video from its packets, without decoding.
-
-    Args:
-        path: Any file FFmpeg reads, or a folder of images, `FPS` a second.
-
-    Returns:
-        The facts.
-
-    Raises:
-        DataError: If the file is missing, is no video, or has no time stamps.
-    """
-    import av
-
-    if path.is_dir():
-        images = list_images(path)
-        return VideoFacts(0.0, (len(images) - 1) / FPS, read_grey(images[0]).shape)
-    if not path.is_file():
-        raise DataError(f"{path}: no such video; set --data.root to a video file")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"{path}: holds no video stream; give a video file")
-            stream = container.streams.video[0]
-            stamps = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
-            if not stamps or stream.time_base is None:
-                raise DataError(f"{path}: has no time stamps; re-encode it, for instance into an mp4")
-            first, last = (float(stamp * stream.time_base) for stamp in (min(stamps), max(stamps)))
-            return VideoFacts(first, last, (stream.height, stream.width))
-    except av.FFmpegError as error:
-        raise DataError(f"{path}: is not a video ({error.strerror}); give a video file") from error
 
 
 def resample(frames: Iterator[tuple[NDArray, float]], fps: float = FPS) -> Iterator[NDArray]:
@@ -98,26 +48,26 @@ def resample(frames: Iterator[tuple[NDArray, float]], fps: float = FPS) -> Itera
         k += 1
 
 
-def crop_square(frame: NDArray, box: Box | None, path: Path) -> NDArray:
-    """Cuts a square out of a frame `[H, W]`.
+def find_square(frame: tuple[int, int], box: Box | None, path: Path) -> Box:
+    """Finds the square that is cut out of the frames of a video.
 
     Args:
-        frame: The frame.
+        frame: Height and width of the frames in pixels.
         box: Left, top and side in pixels; None takes the largest square in the middle.
         path: The video, for messages.
 
     Returns:
-        A view `[side, side]` of the frame.
+        Left, top and side.
 
     Raises:
         DataError: If the box does not lie within the frame.
     """
-    height, width = frame.shape
+    height, width = frame
     side = min(height, width)
     left, top, side = box or ((width - side) // 2, (height - side) // 2, side)
     if min(left, top) < 0 or side < 1 or left + side > width or top + side > height:
         raise DataError(f"{path}: eye_box {list(box or ())} leaves the {width}x{height} frame; give left, top, side")
-    return frame[top : top + side, left : left + side]
+    return left, top, side
 
 
 class VideoWindows(IterableDataset):
@@ -154,9 +104,9 @@ class VideoWindows(IterableDataset):
         """
         self.path, self.size, self.eye_box, self.simulate_events = Path(path), size, eye_box, simulate_events
         self.steps, self.skip, self.hop = steps, skip, hop
-        video = look_at(self.path)
-        crop_square(np.empty(video.size, np.uint8), eye_box, self.path)  # a box outside is an error now, not later
-        self.images = int((video.last - video.first + ROUNDING * 1e-6) * FPS) + 1
+        self.video = look_at(self.path)
+        self.square = find_square(self.video.size, eye_box, self.path)
+        self.images = int((self.video.last - self.video.first + ROUNDING * 1e-6) * FPS) + 1
         self.length = covered(steps, skip)
         if self.images < self.length:
             raise DataError(
@@ -180,8 +130,7 @@ class VideoWindows(IterableDataset):
         """Cropped, resized images of both modalities `[size, size]` at 30 a second."""
         camera = EventCamera() if self.simulate_events else None
         # Resizing before resampling and events: less to hold, and events at the resolution they are used at.
-        source = frames_from_folder(self.path, FPS) if self.path.is_dir() else frames_from_video(self.path)
-        frames = ((self._shrink(frame), time) for frame, time in source)
+        frames = ((self._shrink(frame), time) for frame, time in frames_from(self.path))
         for k, frame in enumerate(resample(frames)):
             images = {"frames": frame}
             if camera is not None:
@@ -193,7 +142,8 @@ class VideoWindows(IterableDataset):
             yield images
 
     def _shrink(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        square = Image.fromarray(np.ascontiguousarray(crop_square(frame, self.eye_box, self.path)))
+        left, top, side = find_square(frame.shape, self.eye_box, self.path)
+        square = Image.fromarray(np.ascontiguousarray(frame[top : top + side, left : left + side]))
         return np.asarray(square.resize((self.size, self.size), Image.Resampling.BILINEAR))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

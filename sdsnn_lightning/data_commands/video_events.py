@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sdsnn_lightning.data.video_files import frames_from_video
 from sdsnn_lightning.data_commands.to_events import FORMATS, write_events
 from sdsnn_lightning.errors import ConfigError, DataError
-from sdsnn_lightning.simulate.event_camera import EVENT_DTYPE, EventCamera, EventCameraParams, frames_from_video
+from sdsnn_lightning.simulate.event_camera import EVENT_DTYPE, EventCamera, EventCameraParams
 
 SENSOR_SIZE = 128
 """Side of the sensor whose addresses AER-DAT2.0 holds."""

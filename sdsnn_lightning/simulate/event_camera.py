@@ -5,10 +5,9 @@ pixel remembers a reference log intensity and fires whenever the log intensity, 
 leaves the reference by its own threshold. Written from the papers; the differences are named where they occur.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -249,51 +248,3 @@ def event_frames(events: NDArray[np.void], edges_us: NDArray, size: tuple[int, i
     # of repeated indices NumPy keeps the last assignment: with events in order of time that is the latest
     images[window[inside], kept["y"], kept["x"]] = np.where(kept["p"] > 0, 255, 0).astype(np.uint8)
     return images
-
-
-def frames_from_video(path: str | Path, upsample_fps: float | None = None) -> Iterator[tuple[NDArray[np.uint8], float]]:
-    """Decodes a video into grey frames and their times.
-
-    Args:
-        path: Any file FFmpeg reads.
-        upsample_fps: Interpolates the video along its motion to this rate first (FFmpeg's `minterpolate`), for finer
-            events; slow, a few frames a second at 320x240. None keeps the file's own frames.
-
-    Yields:
-        Grey frame `[H, W]` uint8 and its time in microseconds.
-
-    Raises:
-        DataError: If the file is missing, holds no video, or cannot be decoded.
-    """
-    import av
-
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such video; check the path")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"{path}: holds no video stream; give a video file")
-            stream = container.streams.video[0]
-            frames: Iterable[Any] = container.decode(stream)
-            if upsample_fps is not None:
-                frames = _interpolated(frames, stream, upsample_fps)
-            for frame in frames:
-                yield frame.to_ndarray(format="gray"), frame.time * 1e6
-    except av.FFmpegError as error:
-        raise DataError(f"{path}: cannot be decoded ({error.strerror}); re-encode or replace the file") from error
-
-
-def _interpolated(frames: Iterable[Any], stream: Any, fps: float) -> Iterator[Any]:
-    """Runs frames through FFmpeg's motion-compensated interpolation."""
-    import av
-
-    graph = av.filter.Graph()
-    chain = [graph.add_buffer(template=stream), graph.add("minterpolate", f"fps={fps}:mi_mode=mci:scd=none")]
-    graph.link_nodes(*chain, graph.add("buffersink")).configure()
-    for frame in [*frames, None]:  # None flushes the filter
-        graph.push(frame)
-        while True:
-            try:
-                yield graph.pull()
-            except (av.BlockingIOError, av.EOFError):
-                break

@@ -10,7 +10,8 @@ from places import SHARED
 
 from sdsnn_lightning.data.eye_video import EyeVideo
 from sdsnn_lightning.data.single_eye import FRAME_MEAN, FRAME_STD
-from sdsnn_lightning.data.video_windows import VideoWindows, crop_square, look_at, resample
+from sdsnn_lightning.data.video_files import look_at
+from sdsnn_lightning.data.video_windows import VideoWindows, find_square, resample
 from sdsnn_lightning.errors import ConfigError, DataError
 
 EYE = SHARED / "near_eye_video/eye_320x240_25fps.mp4"
@@ -69,13 +70,12 @@ def test_windows_of_a_generated_video(tmp_path):
     assert windows.seconds(6) == pytest.approx((0.2, 19 / 30))
 
 
-def test_crop_square():
-    frame = np.arange(48 * 64).reshape(48, 64)
-    assert crop_square(frame, None, Path("v")).shape == (48, 48)
-    assert crop_square(frame, None, Path("v"))[0, 0] == 8
-    assert crop_square(frame, (3, 2, 10), Path("v"))[0, 0] == 2 * 64 + 3
+def test_find_square():
+    assert find_square((48, 64), None, Path("v")) == (8, 0, 48)
+    assert find_square((64, 48), None, Path("v")) == (0, 8, 48)
+    assert find_square((48, 64), (3, 2, 10), Path("v")) == (3, 2, 10)
     with pytest.raises(DataError, match=r"eye_box \[60, 0, 10\] leaves the 64x48 frame"):
-        crop_square(frame, (60, 0, 10), Path("v"))
+        find_square((48, 64), (60, 0, 10), Path("v"))
 
 
 def test_simulated_events_follow_brightness(tmp_path):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sdsnn_lightning.data.video_files import frames_from_video
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.simulate.event_camera import (
     CLEAN,
@@ -10,7 +11,6 @@ from sdsnn_lightning.simulate.event_camera import (
     EventCamera,
     EventCameraParams,
     event_frames,
-    frames_from_video,
     lin_log,
     simulate_events,
 )
