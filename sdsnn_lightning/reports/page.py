@@ -2,7 +2,7 @@
 
 import base64
 import io
-import sys
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from sdsnn_lightning.charts import (
 )
 from sdsnn_lightning.details import raster
 from sdsnn_lightning.pictures import confusion_picture, raster_picture, recall_bars
+from sdsnn_lightning.progress import watched
 from sdsnn_lightning.reports.collect import Group
 from sdsnn_lightning.reports.settings import differences
 from sdsnn_lightning.reports.table import COLUMNS, NOTES, cell, cells, command, notes
@@ -201,12 +202,13 @@ def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def _progress(groups: Sequence[Group]) -> Iterator[Group]:
-    """The groups, with a progress bar on a terminal: drawing takes a second or two each."""
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(groups, "drawing", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+def test_again(group: Group) -> str:
+    """The command that gives a run what this page shows beside its scores; empty where every run has it."""
+    for run in group.runs:
+        config, checkpoint = run.folder / "config.yaml", run.folder / "checkpoints" / "best.ckpt"
+        if not run.details and config.is_file() and checkpoint.is_file():
+            return shlex.join(["lightning", "test", "--config", str(config), "--ckpt_path", str(checkpoint)])
+    return ""
 
 
 def page(groups: Sequence[Group], experiments: Path) -> str:
@@ -222,7 +224,7 @@ def page(groups: Sequence[Group], experiments: Path) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     sections = []
-    for group in _progress(groups):
+    for group in watched(groups, "Drawing", len(groups)):
         sections.append(
             {
                 "label": group.label,
@@ -232,6 +234,7 @@ def page(groups: Sequence[Group], experiments: Path) -> str:
                 "runs": group.runs,
                 "pictures": list(pictures_of(group)),
                 "layers": layer_rows(mean_layers(group)),
+                "test_again": test_again(group),
             }
         )
     groupings = dict.fromkeys(name for group in groups for name in part_scores(group))
