@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdsnn_lightning.exports.streaming import StepIntegrate, StepNeuron
+from sdsnn_lightning.exports.step_neurons import StepIntegrate, StepNeuron
 
 if TYPE_CHECKING:
     import nir
