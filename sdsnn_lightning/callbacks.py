@@ -9,10 +9,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sdsnn_lightning.details import FILE, layer_entries
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.json_files import update_json
 from sdsnn_lightning.metrics.energy import EnergyScore
 from sdsnn_lightning.metrics.spikes import FiringRates
 from sdsnn_lightning.types import Batch
+from sdsnn_lightning.whole import update_json, write_text
 
 
 def scalars(trainer: Trainer, prefix: str) -> dict[str, float]:
@@ -179,10 +179,7 @@ class EnergyMeter(Callback):
             elif name != "parameters":
                 pl_module.log(f"test/operations/{name}", float(value), rank_zero_only=True)
         if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial = self.folder / "energy.partial"
-            partial.write_text(report.table() + "\n", encoding="utf-8")
-            os.replace(partial, self.folder / "energy.txt")
+            write_text(self.folder / "energy.txt", report.table() + "\n")
             update_json(self.folder / FILE, layers=layer_entries(report))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

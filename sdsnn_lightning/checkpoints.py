@@ -104,8 +104,9 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     A checkpoint is written aside, in its own folder, and takes its name only when whole: a full disk or a killed
     process leaves the old one as it was. Lightning's own writer moves it from the folder of temporary files, which
-    copies it byte by byte where that is another disk. The old `last.ckpt` stays as `previous.ckpt`, for the day a disk
-    damages the new one. And a file that cannot be read is told in one line.
+    copies it byte by byte where that is another disk. The name aside is always the same, unlike that of `whole_file`:
+    one process writes here, and what a killed one left is written over. The old `last.ckpt` stays as `previous.ckpt`,
+    for the day a disk damages the new one. And a file that cannot be read is told in one line.
     """
 
     def __init__(self) -> None:

@@ -22,6 +22,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.runs import process_rank
+from sdsnn_lightning.whole import write_text
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 KNOWN_MODES = ("auto", "online", "offline", "disabled", "dryrun", "run", "shared")
@@ -205,9 +206,7 @@ class RunLogger(WandbLogger):
         if reason is not None:
             rank_zero_info(f"{reason}: the run is kept in {self.save_dir}; to send it later: {self._sync(run.id)}")
         if self.id_file is not None:
-            partial = self.id_file.with_suffix(".partial")
-            partial.write_text(f"{run.id}\n")
-            os.replace(partial, self.id_file)
+            write_text(self.id_file, f"{run.id}\n")
 
     def _sync(self, run: str) -> str:
         """The command that sends what is kept of a run, in the order of its parts."""

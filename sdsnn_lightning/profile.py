@@ -1,7 +1,6 @@
 """`sdsnn profile`: what a network costs, the student next to its teacher, on the test part of an experiment's data."""
 
 import json as json_format
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from sdsnn_lightning.metrics.cost import device_name, latency, peak_memory
 from sdsnn_lightning.metrics.energy import RULES, EnergyReport, EnergyScore
 from sdsnn_lightning.quiet import keep_quiet
 from sdsnn_lightning.types import Batch
+from sdsnn_lightning.whole import write_text
 
 
 @dataclass
@@ -178,10 +178,7 @@ class Profiler(Trainer):
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file in one step."""
     with plain_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json_format.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, json_format.dumps(content, indent=2) + "\n")
 
 
 class ProfileExperiment(Experiment):

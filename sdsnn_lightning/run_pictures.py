@@ -9,9 +9,9 @@ from lightning.pytorch.loggers import WandbLogger
 
 from sdsnn_lightning.classifier import network_inputs
 from sdsnn_lightning.details import FILE, read_details, score_entries, spike_entries
-from sdsnn_lightning.json_files import update_json
 from sdsnn_lightning.metrics.spikes import record_spikes
 from sdsnn_lightning.types import Batch
+from sdsnn_lightning.whole import update_json
 
 
 class RunPictures(Callback):

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from sdsnn_lightning import runs
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.faults import StopTogether
+from sdsnn_lightning.whole import write_text
 
 JOB_VARIABLES = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
 """What a run needs to know of its job, and to queue it anew. Slurm's others make a process one rank of several."""
@@ -100,10 +101,7 @@ def mark(folder: Path, words: list[str]) -> None:
     """
     if job() is None or _read(folder).get("job") == job():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{runs.MARK}.partial"
-    partial.write_text(json.dumps({"job": job(), "words": words}))
-    os.replace(partial, folder / runs.MARK)
+    write_text(folder / runs.MARK, json.dumps({"job": job(), "words": words}))
 
 
 def _read(folder: Path) -> dict[str, Any]:

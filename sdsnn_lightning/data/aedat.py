@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sdsnn_lightning.data.cache_files import whole_file
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.simulate.event_camera import EVENT_DTYPE
+from sdsnn_lightning.whole import whole_file
 
 SENSOR = 128
 """Pixels of a DVS128 on each side."""

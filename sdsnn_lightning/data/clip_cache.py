@@ -8,8 +8,6 @@ folder aside that takes its name only when whole, so a killed build or a full di
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +22,7 @@ from PIL import Image
 from sdsnn_lightning.data.cache_files import map_array
 from sdsnn_lightning.data.see_layout import Clip, Index
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.whole import sweep_leftovers, whole_folder
 
 VERSION = 1  # count up when the same files would be decoded to other numbers
 _QUIET_SECONDS = 2.0
@@ -225,27 +224,20 @@ def _lock(folder: Path) -> AcquireReturnProxy:
 
 def _build(index: Index, folder: Path, size: int, modalities: Sequence[str], files: str) -> None:
     """Builds aside, then renames. The caller holds the lock, so every other `.partial` of this cache is a leftover."""
-    for leftover in folder.parent.glob(f".{folder.name}.partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-    try:
-        partial.chmod(0o755)  # others who may read the set may read its cache
+    sweep_leftovers(folder)
+    with whole_folder(folder, replace=True) as aside:  # a run that has older files mapped keeps its pages
         counts = [clip.stop - clip.start for clip in index.clips]
         for modality in modalities:
             # Plain writes, not a writable map: on a full disk a map kills the process, a write raises.
-            with (partial / f"{modality}.npy").open("wb") as file:
+            with (aside / f"{modality}.npy").open("wb") as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": (sum(counts), size, size)}
                 np.lib.format.write_array_header_1_0(file, header)
                 _decode_all(index, modality, size, file)
                 _sync(file)
-        with (partial / "index.json").open("wb") as file:
+        with (aside / "index.json").open("wb") as file:
             facts = {"files": files, "modalities": list(modalities), "size": size, "counts": counts}
             file.write(json.dumps(facts).encode())
             _sync(file)
-        shutil.rmtree(folder, ignore_errors=True)  # of older files; a run that has it mapped keeps its pages
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _decode_all(index: Index, modality: str, size: int, file: BinaryIO) -> None:

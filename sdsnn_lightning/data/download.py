@@ -18,8 +18,8 @@ from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Re
 from filelock import FileLock
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from sdsnn_lightning.data.cache_files import whole_file
 from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.whole import whole_file
 
 ATTEMPTS = 5
 """Failures in a row, without a byte in between, after which a download is given up."""

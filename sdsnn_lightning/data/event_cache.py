@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sdsnn_lightning.data.cache_files import cache_parent, sweep_leftovers, whole_file
+from sdsnn_lightning.data.cache_files import cache_parent
 from sdsnn_lightning.data.event_windows import Cut, FrameRule, cut_recording
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.whole import sweep_leftovers, whole_file
 
 VERSION = 1  # count up when the same files would be cached as other numbers
 _AT_ONCE = 32  # recordings whose frames may wait to be written

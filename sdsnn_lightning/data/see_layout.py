@@ -13,10 +13,7 @@ of `Clip` records, and nothing after the reader knows which way they came.
 
 import csv
 import json
-import os
 import re
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.whole import whole_folder, write_text
 
 EMOTIONS = ("angry", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 LIGHTINGS = ("normal", "Overexposed", "Low", "HDR")
@@ -167,15 +165,9 @@ def write_clip(root: Path, name: ClipName, frames: np.ndarray, events: np.ndarra
     for tree, images in ((EVENT_TREES[0], events), (FRAME_TREES[0], frames)):
         folder = root / tree / name.emotion / str(name)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-        try:
-            partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+        with whole_folder(folder, replace=True) as aside:
             for i, image in enumerate(images):
-                Image.fromarray(image).save(partial / f"{i:05d}.jpg", quality=quality)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+                Image.fromarray(image).save(aside / f"{i:05d}.jpg", quality=quality)
 
 
 def write_index(
@@ -196,10 +188,7 @@ def write_index(
         str(name): {"subset": subset, "annotations": {"label": name.emotion, "segment": list(segment)}}
         for name, subset, segment in clips
     }
-    root.mkdir(parents=True, exist_ok=True)
-    partial = root / f".{filename}.{os.getpid()}"
-    partial.write_text(json.dumps({"labels": labels, "database": database}, indent=1))
-    os.replace(partial, root / filename)
+    write_text(root / filename, json.dumps({"labels": labels, "database": database}, indent=1))
 
 
 def read_index(root: Path) -> Index:

@@ -1,9 +1,6 @@
 """Speech Commands from its official address: fetched, checked and unpacked whole or not at all."""
 
-import os
-import shutil
 import tarfile
-import tempfile
 import zlib
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
@@ -12,6 +9,7 @@ from filelock import FileLock
 
 from sdsnn_lightning.data.speech_words import BACKGROUND, LISTS, WORDS_V1, WORDS_V2
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.whole import whole_folder
 
 
 class Archive(NamedTuple):
@@ -96,23 +94,18 @@ def unpack_tar(archive: Path, folder: Path, required: tuple[str, ...] = (), most
         DataError: If the archive is damaged or not acceptable. Nothing is left of it then.
         OSError: If the disk is full.
     """
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
     try:
-        partial.chmod(0o755)
-        with tarfile.open(archive) as tar:
+        with whole_folder(folder) as aside, tarfile.open(archive) as tar:
             total = 0
             for member in tar:
                 total += member.size
                 _check_member(archive, member, total, most_bytes)
-                tar.extract(member, partial, filter="data")
-        missing = sorted(name for name in required if not (partial / name).exists())
-        if missing:
-            raise DataError(f"{archive} holds no {missing[0]}; delete it, it is fetched again")
-        os.replace(partial, folder)
+                tar.extract(member, aside, filter="data")
+            missing = sorted(name for name in required if not (aside / name).exists())
+            if missing:
+                raise DataError(f"{archive} holds no {missing[0]}; delete it, it is fetched again")
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{archive} cannot be unpacked ({error}); delete it, it is fetched again") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_member(archive: Path, member: tarfile.TarInfo, total: int, most_bytes: int) -> None:

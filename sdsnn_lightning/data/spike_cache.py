@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from sdsnn_lightning.data.cache_files import cache_parent, sweep_leftovers, whole_file
+from sdsnn_lightning.data.cache_files import cache_parent
 from sdsnn_lightning.data.spike_files import AT_ONCE, SpikeFile
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.progress import watched
+from sdsnn_lightning.whole import sweep_leftovers, whole_file
 
 VERSION = 1  # count up when the same file would be cached as other numbers, or other files would be refused
 

@@ -20,9 +20,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sdsnn_lightning.data.cache_files import whole_file
 from sdsnn_lightning.data.spike_rules import SpikeChunk, check_spikes
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.whole import whole_file
 
 AT_ONCE = 256
 """Recordings read in one go."""

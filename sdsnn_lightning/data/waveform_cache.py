@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sdsnn_lightning.data.audio import decode, to_int16, to_mono
-from sdsnn_lightning.data.cache_files import cache_parent, map_array, sweep_leftovers, whole_file
+from sdsnn_lightning.data.cache_files import cache_parent, map_array
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.progress import watched
+from sdsnn_lightning.whole import sweep_leftovers, whole_file
 
 VERSION = 1  # count up when the same files would be decoded to other numbers
 

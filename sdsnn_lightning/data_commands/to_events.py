@@ -2,10 +2,7 @@
 
 import argparse
 import json
-import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -15,6 +12,7 @@ from zlib import crc32
 from sdsnn_lightning.cores import usable_cores
 from sdsnn_lightning.data_commands.image_sets import SUFFIXES, ImageClass, find_classes
 from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.whole import whole_file, whole_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,20 +113,13 @@ def _convert_images(options: argparse.Namespace) -> None:
     classes = find_classes(options.source, options.limit, options.test_limit)
     _check_free(options.out, options.overwrite)
     began = time.monotonic()
-    partial = None
     try:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{options.out.name}.partial-", dir=options.out.parent))
-        partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        counts = _record_all(classes, partial, options)
-        _write_stamp(partial, classes, options)
-        shutil.rmtree(options.out, ignore_errors=True)
-        os.replace(partial, options.out)
+        with whole_folder(options.out, replace=True) as aside:
+            counts = _record_all(classes, aside, options)
+            _write_stamp(aside, classes, options)
     except OSError as error:
         raise DataError(f"{options.out} cannot be written ({error.strerror or error}); name another output") from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
     _report(options.out, classes, counts, time.monotonic() - began)
 
 
@@ -201,8 +192,6 @@ def write_events(path: Path, events: "NDArray[np.void]") -> None:
         write_aedat(path, events, comments=["Simulated: sdsnn data to-events"])
         return
     import numpy as np
-
-    from sdsnn_lightning.data.cache_files import whole_file
 
     arrays: dict[str, Any] = {name: events[name] for name in ("t", "x", "y", "p")}
     try:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -189,25 +188,24 @@ def _convert_all(
     tallies = {file: Tally() for file in files}
     folder = next(iter(files)).parent
     new = not folder.exists()
-    partial = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
         console = Console(stderr=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        with (
+            tempfile.TemporaryDirectory(prefix=".partial-", dir=folder, ignore_cleanup_errors=True) as aside,
+            Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+        ):
             for file, recordings in files.items():
                 task = progress.add_task(file.name, total=len(recordings))
                 samples = convert(recordings, class_names, options.sample_rate, options.workers, tallies[file])
-                write_spike_file(partial / file.name, progress.track(samples, task_id=task), class_names)
+                write_spike_file(Path(aside, file.name), progress.track(samples, task_id=task), class_names)
                 if not tallies[file].spikes:
                     raise DataError(f"{recordings[0][0]} and all others for {file.name} are silent; record them anew")
-        for file in files:
-            os.replace(partial / file.name, file)
+            for file in files:  # none of them before all are good
+                os.replace(Path(aside, file.name), file)
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror or error}); name another output") from None
     finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
         if new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     _report(files, tallies, len(class_names), options.sample_rate, time.monotonic() - began)

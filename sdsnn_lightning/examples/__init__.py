@@ -1,10 +1,10 @@
 """`sdsnn examples`: the experiments that come with the package, to copy and change."""
 
 import argparse
-import os
 from pathlib import Path
 
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.whole import write_text
 
 FOLDER = Path(__file__).parent
 
@@ -54,10 +54,7 @@ def copy_examples(folder: Path) -> None:
     if there:
         raise DataError(f"{there[0]} exists; name another folder, or delete it")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for file in files:
-            partial = folder / f".{file.name}.partial"
-            partial.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
-            os.replace(partial, folder / file.name)
+            write_text(folder / file.name, file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror or error}); name another folder") from error

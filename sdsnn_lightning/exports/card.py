@@ -1,7 +1,6 @@
 """Plain weights, and the card that says what a network is, sees and scored."""
 
 import json
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ from sdsnn_lightning.data.spiking_speech import SpikingSpeech
 from sdsnn_lightning.data.video_windows import FPS
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.trained import Trained
+from sdsnn_lightning.whole import whole_path, write_text
 
 READOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean over time of the logits": lambda logits: logits.mean(0),
@@ -62,17 +62,14 @@ def save_weights(network: nn.Module, folder: Path) -> Path:
     """
     state = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
     suffix = ".safetensors" if find_spec("safetensors") else ".pt"
-    path, partial = folder / f"weights{suffix}", folder / f".weights.partial{suffix}"
-    try:
+    path = folder / f"weights{suffix}"
+    with whole_path(path) as aside:
         if suffix == ".safetensors":
             from safetensors.torch import save_file
 
-            save_file(state, partial)
+            save_file(state, aside)
         else:
-            torch.save(state, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+            torch.save(state, aside)
     return path
 
 
@@ -182,6 +179,4 @@ def _tested(path: Path, checkpoint: Path) -> dict[str, Any]:
 
 def write_card(card: dict[str, Any], path: Path) -> None:
     """Writes the card as JSON, in one step."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(card, indent=2) + "\n")

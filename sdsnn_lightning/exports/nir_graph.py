@@ -1,6 +1,5 @@
 """A student as a NIR graph: traced layer by layer, batch norm folded into its layer, read back and compared."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.exports.nir_neurons import DT, neuron_node, refusal
 from sdsnn_lightning.exports.nir_read import compare_nir, pair
 from sdsnn_lightning.exports.streaming import NetworkStep, StepIntegrate, StepNeuron
+from sdsnn_lightning.whole import whole_path
 
 if TYPE_CHECKING:
     import nir
@@ -255,13 +255,9 @@ def save_nir(network: nn.Module, inputs: tuple[Tensor, ...], path: Path, time_st
     except ImportError:
         raise ConfigError("NIR export needs the libraries nir and nirtorch; run `pip install nir nirtorch`") from None
     graph = to_nir(network, tuple(x[0] for x in inputs), time_step_ms)
-    partial = path.with_name(f".{path.stem}.partial.nir")
-    try:
-        nir.write(partial, graph)
-        compared = compare_nir(network, partial, inputs[0])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_path(path, ".nir") as aside:
+        nir.write(aside, graph)
+        compared = compare_nir(network, aside, inputs[0])
     return {"file": path.name, "batch_norm": "folded", "dt": DT, "compared": compared}
 
 

@@ -5,7 +5,6 @@ modality `[B, ...]`, logits `[B, K]`, any batch size B. Batch norm is kept as it
 out: PyTorch's exporter needs packages that this one does not.
 """
 
-import os
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.exports.streaming import Agreement, State, check_stream, stream
+from sdsnn_lightning.whole import whole_path
 
 MAX_BATCH = 4096
 
@@ -79,13 +79,9 @@ def save_program(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> 
         ) from error
     finally:
         network.train(was)
-    partial = path.with_name(f".{path.stem}.partial.pt2")
-    try:
-        torch.export.save(program, partial)
-        agreement = check_stream(network, torch.export.load(partial).module(), inputs, state)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_path(path, ".pt2") as aside:
+        torch.export.save(program, aside)
+        agreement = check_stream(network, torch.export.load(aside).module(), inputs, state)
     return agreement, state, list(step.names)
 
 

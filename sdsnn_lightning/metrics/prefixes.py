@@ -11,8 +11,8 @@ from torch.utils.hooks import RemovableHandle
 from sdsnn_lightning.classifier import network_inputs
 from sdsnn_lightning.details import FILE
 from sdsnn_lightning.errors import ConfigError, UserError
-from sdsnn_lightning.json_files import update_json
 from sdsnn_lightning.types import Batch, Output
+from sdsnn_lightning.whole import update_json
 
 CAUSAL_CHECKS = 8
 """Up to so many shorter runs of one sample tell whether a network is causal over time."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.reports.collect import collect
 from sdsnn_lightning.reports.table import markdown, print_table
+from sdsnn_lightning.whole import write_text
 
 
 def common_folder(folders: list[Path]) -> Path:
@@ -67,11 +68,8 @@ def main(words: list[str]) -> None:
     from sdsnn_lightning.reports.page import page
 
     text = page(groups, options.experiments)
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot write ({error.strerror}); name another file with --output") from error
     for group in groups:

@@ -6,9 +6,7 @@ result on it says how methods compare, not how well they know real faces.
 
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.simulate.eye_clip import Subject, simulate_clip
 from sdsnn_lightning.simulate.eye_motion import STYLES
+from sdsnn_lightning.whole import whole_folder
 
 VERSION = 2
 """Raised whenever the pictures change, so that an old set is known as such."""
@@ -87,15 +86,9 @@ def write_simulated_see(
     with FileLock(root.parent / f".{root.name}.lock"):
         if _reusable(root, stamp):
             return root
-        partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-        try:
-            partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-            _write(partial, parameters, workers)
-            (partial / STAMP).write_text(json.dumps(stamp, indent=1))
-            shutil.rmtree(root, ignore_errors=True)
-            os.replace(partial, root)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with whole_folder(root, replace=True) as aside:
+            _write(aside, parameters, workers)
+            (aside / STAMP).write_text(json.dumps(stamp, indent=1))
     return root
 
 

@@ -6,10 +6,7 @@ that a small network finds most shapes but not all. A result on it says how meth
 """
 
 import json
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.simulate.closed_loop import ClosedLoop, Job, make_recordings
+from sdsnn_lightning.whole import whole_folder
 
 VERSION = 1
 """Raised whenever the recordings change, so that an old set is known as such."""
@@ -104,21 +102,15 @@ def _write(root: Path, stamp: dict[str, Any], workers: int) -> None:
 
     parameters = stamp["parameters"]
     number = len(CLASSES) * parameters["recordings"]
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        done: Any = make_recordings(_jobs(partial, parameters), ClosedLoop(loops=parameters["loops"]), workers=workers)
+    with whole_folder(root, replace=True) as aside:
+        done: Any = make_recordings(_jobs(aside, parameters), ClosedLoop(loops=parameters["loops"]), workers=workers)
         if sys.stdout.isatty():
             from rich.progress import track
 
             done = track(done, "Simulating recordings", total=number)
         for job, events in done:
             write_aedat(job.path, events, comments=["Simulated: sdsnn_lightning.simulate.shapes"])
-        (partial / STAMP).write_text(json.dumps(stamp, indent=1))
-        shutil.rmtree(root, ignore_errors=True)
-        os.replace(partial, root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (aside / STAMP).write_text(json.dumps(stamp, indent=1))
 
 
 def _jobs(folder: Path, parameters: dict[str, int]) -> Iterator[Job]:

@@ -9,9 +9,6 @@ It stands in for Speech Commands where that set is absent; a result on it says h
 """
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.progress import watched
+from sdsnn_lightning.whole import whole_folder
 
 VERSION = 2
 """Raised whenever the set changes, so that an old one is known as such."""
@@ -302,24 +300,19 @@ def _write(root: Path, seed: int) -> None:
 
     speakers = draw_speakers(SPEAKERS, seed)
     parts = {"validation_list.txt": speakers[0:2], "testing_list.txt": speakers[2:4]}
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
-    try:
-        partial.chmod(0o755)
+    with whole_folder(root) as aside:
         words = watched(sorted(WORDS.items()), "Simulating spoken words, once", len(WORDS))
         for number, (word, phones) in enumerate(words):
-            (partial / word).mkdir()
+            (aside / word).mkdir()
             voices = [speaker for speaker in speakers for _ in range(TAKES)]
             waveforms = synthesise(phones, voices, np.random.default_rng([seed, 2, number]))
             for k, (speaker, waveform) in enumerate(zip(voices, waveforms, strict=True)):
-                path = partial / word / f"{speaker.name}_nohash_{k % TAKES}.wav"
+                path = aside / word / f"{speaker.name}_nohash_{k % TAKES}.wav"
                 soundfile.write(str(path), waveform, SAMPLE_RATE, subtype="PCM_16")
-        (partial / "_background_noise_").mkdir()
+        (aside / "_background_noise_").mkdir()
         for name, noise in background_noise(np.random.default_rng([seed, 3])).items():
-            soundfile.write(str(partial / "_background_noise_" / f"{name}.wav"), noise, SAMPLE_RATE, subtype="PCM_16")
+            soundfile.write(str(aside / "_background_noise_" / f"{name}.wav"), noise, SAMPLE_RATE, subtype="PCM_16")
         for name, chosen in parts.items():
             lines = (f"{w}/{s.name}_nohash_{k}.wav\n" for w in sorted(WORDS) for s in chosen for k in range(TAKES))
-            (partial / name).write_text("".join(lines))
-        (partial / STAMP).write_text(json.dumps({"version": VERSION, "seed": seed}))
-        os.replace(partial, root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            (aside / name).write_text("".join(lines))
+        (aside / STAMP).write_text(json.dumps({"version": VERSION, "seed": seed}))

@@ -12,9 +12,6 @@ A result on them says how methods compare, no more.
 """
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,6 +32,7 @@ from sdsnn_lightning.simulate.speech import (
     draw_speakers,
     synthesise,
 )
+from sdsnn_lightning.whole import whole_folder
 
 VERSION = 1
 """Raised whenever the spikes change, so that an old set is known as such."""
@@ -105,17 +103,12 @@ def _write(root: Path, stamp: dict[str, object]) -> None:
         else:
             part = "test" if speaker in SHD_TEST_SPEAKERS or rng.random() < SHD_TEST_SHARE else "train"
         samples[part].append(SpikeSample(times, units, label, speaker, names[label]))
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
-    try:
-        partial.chmod(0o755)
+    with whole_folder(root) as aside:
         for part, chosen in samples.items():
             if chosen:
                 order = rng.permutation(len(chosen))  # recordings of one word do not stand together in the real files
-                write_spike_file(partial / f"{prefix}_{part}.h5", (chosen[k] for k in order), names)
-        (partial / STAMP).write_text(json.dumps(stamp))
-        os.replace(partial, root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+                write_spike_file(aside / f"{prefix}_{part}.h5", (chosen[k] for k in order), names)
+        (aside / STAMP).write_text(json.dumps(stamp))
 
 
 def _listen(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.sweeps.records import FINISHED, Record, epochs_in, last_line, write_record, write_text
+from sdsnn_lightning.sweeps.records import FINISHED, Record, epochs_in, last_line, write_record
 from sdsnn_lightning.sweeps.space import OWN_KEYS, Sweep, read_sweep
 from sdsnn_lightning.sweeps.table import Board, csv_text, ranked, table, winner
 from sdsnn_lightning.sweeps.trial import Job
+from sdsnn_lightning.whole import write_text
 
 if TYPE_CHECKING:
     from sdsnn_lightning.sweeps.check import Plan

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sdsnn_lightning.sweeps.records import Record
 from sdsnn_lightning.sweeps.space import Sweep
 from sdsnn_lightning.sweeps.table import short_names, shown, winner
+from sdsnn_lightning.whole import whole_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +125,6 @@ def save_pictures(folder: Path, records: Sequence[Record], sweep: Sweep) -> list
     for name, figure in figures.items():
         if figure is not None:
             paths.append(folder / f"{name}.png")
-            partial = folder / f".{name}.partial.png"
-            figure.savefig(partial)
-            partial.replace(paths[-1])
+            with whole_path(paths[-1]) as aside:
+                figure.savefig(aside, format="png")
     return paths

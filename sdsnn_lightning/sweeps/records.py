@@ -3,12 +3,12 @@
 import csv
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.whole import write_text
 
 FINISHED = ("done", "stopped", "failed")
 """A sweep that is started again does not run these trials again."""
@@ -58,14 +58,6 @@ class Record:
     def finished(self, test: bool) -> bool:
         """Whether there is nothing left to run, the test included where it is wanted."""
         return self.state in FINISHED and not (test and self.state == "done" and not self.test)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file in one step: it is always whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def write_record(folder: Path, record: Record) -> None:

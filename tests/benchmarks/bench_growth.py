@@ -8,7 +8,6 @@ the step, which Linux lets a process set back. The picture holds all four curves
 import ctypes
 import gc
 import math
-import os
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from measure import Options, Row, in_turns, main
 from twins import training_step
 
 from sdsnn_lightning.networks import SpikeSCR
+from sdsnn_lightning.whole import whole_path
 
 PICTURE = Path(__file__).parents[2] / "experiments" / "pictures" / "growth.png"
 USUAL = {"time steps": 100, "batch": 4, "depth": 1, "width": 64}
@@ -84,9 +84,8 @@ def draw(found: dict[str, dict[int, tuple[float, float]]], path: Path) -> None:
         axis.legend(fontsize=8)
     figure.suptitle("Training step of SpikeSCR, one size changed at a time", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    with whole_path(path) as aside:
+        figure.savefig(aside, format="png")
 
 
 def rows(options: Options) -> Iterator[Row]:

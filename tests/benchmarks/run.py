@@ -7,7 +7,6 @@ benchmarks only, writes neither unless it is told where.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from measure import Row, cells
+
+from sdsnn_lightning.whole import write_text
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "experiments" / "README.md"
@@ -58,20 +59,13 @@ def sentence(machine: dict[str, Any]) -> str:
     )
 
 
-def write(path: Path, text: str) -> None:
-    """Replaces a file in one step."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
 def insert(path: Path, text: str) -> None:
     """Puts text between the two marks of a file; at its end, with the marks, where there are none."""
     content = path.read_text()
     if MARKS[0] not in content:
         content = f"{content.rstrip()}\n\n## Speed and memory\n\n{MARKS[0]}\n{MARKS[1]}\n"
     before, rest = content.split(MARKS[0], 1)
-    write(path, f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")
+    write_text(path, f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")
 
 
 def main() -> None:
@@ -110,7 +104,7 @@ def main() -> None:
         print(f"\n{text}")
         if results:
             stamp = time.strftime("%Y-%m-%d %H:%M")
-            write(
+            write_text(
                 results,
                 json.dumps({"made": stamp, "quick": options.quick, "machine": machine, "rows": entries}, indent=1),
             )
