@@ -8,7 +8,6 @@ folder aside that takes its name only when whole, so a killed build or a full di
 import hashlib
 import json
 import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,13 +18,14 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from PIL import Image
 
+from sdsnn_lightning.cores import read_ahead
 from sdsnn_lightning.data.cache_files import map_array
 from sdsnn_lightning.data.see_layout import Clip, Index
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.progress import QUIET_SECONDS, watched
 from sdsnn_lightning.whole import sweep_leftovers, whole_folder
 
 VERSION = 1  # count up when the same files would be decoded to other numbers
-_QUIET_SECONDS = 2.0
 _CLIPS_AT_ONCE = 64  # bounds the memory of decoded clips that wait to be written
 
 
@@ -216,7 +216,7 @@ def _lock(folder: Path) -> AcquireReturnProxy:
     """Takes the lock of one cache, and says so if another process holds it; leaving the context gives it back."""
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
-        return lock.acquire(timeout=_QUIET_SECONDS)
+        return lock.acquire(timeout=QUIET_SECONDS)
     except Timeout:
         rank_zero_info(f"Another process builds {folder}: waiting for it.")
         return lock.acquire()
@@ -242,26 +242,13 @@ def _build(index: Index, folder: Path, size: int, modalities: Sequence[str], fil
 
 def _decode_all(index: Index, modality: str, size: int, file: BinaryIO) -> None:
     """Decodes one modality of every clip in threads (Pillow lets go of the interpreter) and writes it in order."""
-    from rich.console import Console
-    from rich.progress import Progress
 
-    began, shown = time.monotonic(), False
-    progress = Progress(console=Console(stderr=True), transient=True)
-    task = progress.add_task(f"Decoding {modality}, once", total=len(index.clips))
-    pool = ThreadPoolExecutor()
-    try:
-        for first in range(0, len(index.clips), _CLIPS_AT_ONCE):
-            clips = index.clips[first : first + _CLIPS_AT_ONCE]
-            for images in pool.map(lambda c: decode_images(_folder(c, modality), c.start, c.stop, size), clips):
-                file.write(images.tobytes())
-                progress.advance(task)
-                if not shown and time.monotonic() - began > _QUIET_SECONDS:
-                    shown = True
-                    progress.start()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        if shown:
-            progress.stop()
+    def decode(clip: Clip) -> np.ndarray:
+        return decode_images(_folder(clip, modality), clip.start, clip.stop, size)
+
+    decoded = read_ahead(decode, index.clips, _CLIPS_AT_ONCE)
+    for images in watched(decoded, f"Decoding {modality}, once", len(index.clips)):
+        file.write(images.tobytes())
 
 
 def _sync(file: BinaryIO) -> None:

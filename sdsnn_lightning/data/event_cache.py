@@ -7,9 +7,7 @@ the files it was made from and of how; it appears when it is whole, so one that 
 
 import hashlib
 import json
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sdsnn_lightning.cores import read_ahead
 from sdsnn_lightning.data.cache_files import cache_parent
-from sdsnn_lightning.data.event_windows import Cut, FrameRule, cut_recording
+from sdsnn_lightning.data.event_windows import FrameRule, cut_recording
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.progress import watched
 from sdsnn_lightning.whole import sweep_leftovers, whole_file
 
 VERSION = 1  # count up when the same files would be cached as other numbers
 _AT_ONCE = 32  # recordings whose frames may wait to be written
-_QUIET_SECONDS = 2.0
 
 
 class EventFrames:
@@ -138,7 +137,9 @@ def _write(path: Path, root: Path, files: Sequence[str], rule: FrameRule) -> Non
     samples = np.zeros(len(files), np.int64)
     skipped = clipped = 0
     with whole_file(path) as partial:
-        for number, cut in enumerate(_cut_all(root, files, rule)):
+        # Reading and counting let go of the interpreter.
+        cuts = read_ahead(lambda file: cut_recording(root / file, rule), files, _AT_ONCE)
+        for number, cut in enumerate(watched(cuts, "Reading recordings, once", len(files))):
             partial.write(cut.frames.data)
             samples[number] = len(cut.frames)
             skipped, clipped = skipped + cut.skipped, clipped + cut.clipped
@@ -150,29 +151,6 @@ def _write(path: Path, root: Path, files: Sequence[str], rule: FrameRule) -> Non
         rank_zero_info(f"{root}: {skipped} windows hold fewer events than frames and were left out")
     if clipped:
         rank_zero_warn(f"{root}: {clipped} counts above 255 were cut to 255; raise size, steps or shorten windows")
-
-
-def _cut_all(root: Path, files: Sequence[str], rule: FrameRule) -> Iterator[Cut]:
-    """Cuts recordings in threads (reading and counting let go of the interpreter), in order; shows progress."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    began, shown = time.monotonic(), False
-    progress = Progress(console=Console(stderr=True), transient=True)
-    task = progress.add_task("Reading recordings, once", total=len(files))
-    pool = ThreadPoolExecutor()
-    try:
-        for first in range(0, len(files), _AT_ONCE):
-            for cut in pool.map(lambda file: cut_recording(root / file, rule), files[first : first + _AT_ONCE]):
-                yield cut
-                progress.advance(task)
-                if not shown and time.monotonic() - began > _QUIET_SECONDS:
-                    shown = True
-                    progress.start()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        if shown:
-            progress.stop()
 
 
 class EventSamples(Dataset):

@@ -2,19 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sdsnn_lightning.cores import read_ahead
 from sdsnn_lightning.errors import DataError
 
 if TYPE_CHECKING:  # the data package imports torch, which `sdsnn data --help` need not wait for
     from sdsnn_lightning.data.spike_files import SpikeSample
 
-_AT_ONCE = 32  # recordings handed to the threads together
+_AT_ONCE = 32  # recordings that the threads may be ahead
 
 
 @dataclass
@@ -72,19 +72,13 @@ def convert(
         times, units = spike_trains(mono, sample_rate or rate)
         return times, units, rate, waveform.shape[1], len(waveform) / rate
 
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for start in range(0, len(recordings), _AT_ONCE):
-            group = recordings[start : start + _AT_ONCE]
-            results = pool.map(one, [path for path, _, _ in group])
-            for (path, label, speaker), (times, units, rate, channels, seconds) in zip(group, results, strict=True):
-                tally.rates[rate] += 1
-                tally.mixed += channels > 1
-                tally.seconds.append(seconds)
-                if not len(times):
-                    tally.silent.append(path)
-                    continue
-                tally.spikes.append(len(times))
-                yield SpikeSample(times, units, label, speaker, class_names[label])
-    finally:
-        pool.shutdown(cancel_futures=True)
+    results = read_ahead(one, [path for path, _, _ in recordings], _AT_ONCE, workers)
+    for (path, label, speaker), (times, units, rate, channels, seconds) in zip(recordings, results, strict=True):
+        tally.rates[rate] += 1
+        tally.mixed += channels > 1
+        tally.seconds.append(seconds)
+        if not len(times):
+            tally.silent.append(path)
+            continue
+        tally.spikes.append(len(times))
+        yield SpikeSample(times, units, label, speaker, class_names[label])

@@ -12,6 +12,7 @@ from zlib import crc32
 from sdsnn_lightning.cores import usable_cores
 from sdsnn_lightning.data_commands.image_sets import SUFFIXES, ImageClass, find_classes
 from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.progress import watched
 from sdsnn_lightning.whole import whole_file, whole_folder
 
 if TYPE_CHECKING:
@@ -137,9 +138,6 @@ def _record_all(classes: Sequence[ImageClass], folder: Path, options: argparse.N
     """Makes and writes every recording; returns numbers of events by split."""
     from dataclasses import replace
 
-    from rich.console import Console
-    from rich.progress import Progress
-
     from sdsnn_lightning.simulate.closed_loop import SENSOR, ClosedLoop, make_recordings
 
     setup = ClosedLoop(loops=options.loops) if options.loops else ClosedLoop()
@@ -148,14 +146,11 @@ def _record_all(classes: Sequence[ImageClass], folder: Path, options: argparse.N
         sensor = replace(SENSOR, threshold_on=options.threshold, threshold_off=options.threshold)
     jobs = _jobs(classes, folder, options.format or "aedat", options.seed)
     counts: dict[str, list[int]] = {found.split: [] for found in classes}
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Recording", total=sum(len(found.images) for found in classes))
-        for job, events in make_recordings(jobs, setup, sensor, options.workers):
-            write_events(job.path, events)
-            split = job.path.relative_to(folder).parts[0] if "" not in counts else ""
-            counts[split].append(len(events))
-            progress.advance(task)
+    done = make_recordings(jobs, setup, sensor, options.workers)
+    for job, events in watched(done, "Recording", sum(len(found.images) for found in classes)):
+        write_events(job.path, events)
+        split = job.path.relative_to(folder).parts[0] if "" not in counts else ""
+        counts[split].append(len(events))
     return counts
 
 

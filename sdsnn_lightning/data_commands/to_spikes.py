@@ -15,6 +15,7 @@ import numpy as np
 from sdsnn_lightning.cores import usable_cores
 from sdsnn_lightning.data_commands.spike_conversion import Tally, convert
 from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.progress import watched
 
 if TYPE_CHECKING:  # the data package imports torch, which `sdsnn data --help` need not wait for
     pass
@@ -179,9 +180,6 @@ def _convert_all(
     files: dict[Path, list[tuple[Path, int, int]]], class_names: Sequence[str], options: argparse.Namespace
 ) -> None:
     """Converts into a folder aside, then renames, and says what was done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from sdsnn_lightning.data.spike_files import write_spike_file
 
     began = time.monotonic()
@@ -190,15 +188,11 @@ def _convert_all(
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        console = Console(stderr=True)
-        with (
-            tempfile.TemporaryDirectory(prefix=".partial-", dir=folder, ignore_cleanup_errors=True) as aside,
-            Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-        ):
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder, ignore_cleanup_errors=True) as aside:
             for file, recordings in files.items():
-                task = progress.add_task(file.name, total=len(recordings))
                 samples = convert(recordings, class_names, options.sample_rate, options.workers, tallies[file])
-                write_spike_file(Path(aside, file.name), progress.track(samples, task_id=task), class_names)
+                shown = watched(samples, file.name, len(recordings))
+                write_spike_file(Path(aside, file.name), shown, class_names)
                 if not tallies[file].spikes:
                     raise DataError(f"{recordings[0][0]} and all others for {file.name} are silent; record them anew")
             for file in files:  # none of them before all are good

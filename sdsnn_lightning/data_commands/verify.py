@@ -1,17 +1,17 @@
 """`sdsnn data verify`: reads every file of a set and says what is damaged."""
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sdsnn_lightning.cores import read_ahead
 from sdsnn_lightning.data_commands.catalogue import SETS, find_set, how_to_get
 from sdsnn_lightning.data_commands.sets import PARTS
 from sdsnn_lightning.errors import DataError, one_line
+from sdsnn_lightning.progress import watched
 
 if TYPE_CHECKING:
     from sdsnn_lightning.data.spike_files import SpikeFile
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_LINES = 20
 """Damages that are printed; the rest are counted."""
 _AT_ONCE = 64  # recordings of a spike file in one job
-_WAITING = 256  # jobs that may wait for a thread
+_WAITING = 256  # jobs that the threads may be ahead
 
 
 class Job(NamedTuple):
@@ -88,26 +88,13 @@ def read_set(name: str, root: Path) -> tuple[int, list[str]]:
     Returns:
         Number of files (of recordings, in files of spikes) that were read, and the damages, one line each.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     try:
         jobs, damages = _JOBS[name](root)
     except DataError as error:  # the index or the layout: nothing else can be looked at
         return 0, [one_line(error)]
-    number = sum(job.files for job in jobs)
-    console = Console(file=sys.stderr)
-    with (
-        ThreadPoolExecutor() as pool,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
-        task = progress.add_task(f"Reading {name}", total=number)
-        for first in range(0, len(jobs), _WAITING):
-            chunk = jobs[first : first + _WAITING]
-            for job, found in zip(chunk, pool.map(lambda job: job.read(), chunk), strict=True):
-                damages += found
-                progress.advance(task, job.files)
-    return number, damages
+    for found in watched(read_ahead(lambda job: job.read(), jobs, _WAITING), f"Reading {name}", len(jobs)):
+        damages += found
+    return sum(job.files for job in jobs), damages
 
 
 def _damage(read: Callable[..., object], *args: Any) -> list[str]:

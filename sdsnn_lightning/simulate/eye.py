@@ -5,8 +5,6 @@ result on it says how methods compare, not how well they know real faces.
 """
 
 import json
-import os
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -17,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sdsnn_lightning.cores import usable_cores
 from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.progress import watched
 from sdsnn_lightning.simulate.eye_clip import Subject, simulate_clip
 from sdsnn_lightning.simulate.eye_motion import STYLES
 from sdsnn_lightning.whole import whole_folder
@@ -134,20 +134,15 @@ def _write(root: Path, parameters: dict[str, int], workers: int | None) -> None:
 
 
 def _simulated(tasks: list[_Task], workers: int | None) -> Iterator[Pictures]:
-    """Yields the pictures of every task in order; shows a progress bar where a person is watching."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers or cores, len(tasks))
+    """Yields the pictures of every task in order."""
+    workers = min(workers or usable_cores(), len(tasks))
     with ExitStack() as stack:
         results: Iterable[Pictures] = map(_simulate, tasks)
         if workers > 1:
             # spawn, not fork: the caller may hold threads (torch, loggers) that do not survive a fork
             pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
             results = pool.map(_simulate, tasks, chunksize=4)
-        if sys.stdout.isatty():
-            from rich.progress import track
-
-            results = track(results, "Simulating eye clips", total=len(tasks))
-        yield from results
+        yield from watched(results, "Simulating eye clips", len(tasks))
 
 
 def _simulate(task: _Task) -> Pictures:

@@ -6,7 +6,6 @@ that a small network finds most shapes but not all. A result on it says how meth
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.progress import watched
 from sdsnn_lightning.simulate.closed_loop import ClosedLoop, Job, make_recordings
 from sdsnn_lightning.whole import whole_folder
 
@@ -101,14 +101,9 @@ def _write(root: Path, stamp: dict[str, Any], workers: int) -> None:
     from sdsnn_lightning.data.aedat import write_aedat
 
     parameters = stamp["parameters"]
-    number = len(CLASSES) * parameters["recordings"]
     with whole_folder(root, replace=True) as aside:
-        done: Any = make_recordings(_jobs(aside, parameters), ClosedLoop(loops=parameters["loops"]), workers=workers)
-        if sys.stdout.isatty():
-            from rich.progress import track
-
-            done = track(done, "Simulating recordings", total=number)
-        for job, events in done:
+        done = make_recordings(_jobs(aside, parameters), ClosedLoop(loops=parameters["loops"]), workers=workers)
+        for job, events in watched(done, "Simulating recordings", len(CLASSES) * parameters["recordings"]):
             write_aedat(job.path, events, comments=["Simulated: sdsnn_lightning.simulate.shapes"])
         (aside / STAMP).write_text(json.dumps(stamp, indent=1))
 

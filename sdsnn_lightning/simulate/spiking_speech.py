@@ -22,6 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.progress import watched
 from sdsnn_lightning.simulate.cochlea import spike_trains
 from sdsnn_lightning.simulate.speech import (
     ENGLISH_DIGITS,
@@ -115,16 +116,10 @@ def _listen(
     words: dict[str, str], names: Sequence[str], cut: bool, seed: int
 ) -> Iterator[tuple[int, int, NDArray[np.float32], NDArray[np.int16]]]:
     """Says every word and hears it: label, speaker, times and units of every recording, in a fixed order."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     pace = DIGIT_PACE if cut else 1.0
     voices = [replace(voice, rate=voice.rate * pace) for voice in draw_speakers(SPEAKERS, seed) for _ in range(TAKES)]
-    console = Console(stderr=True)
-    with ThreadPoolExecutor() as pool, Progress(
-        console=console, transient=True, disable=not console.is_terminal
-    ) as progress:  # fmt: skip
-        for label, name in enumerate(progress.track(names, description="Simulating spoken words, once")):
+    with ThreadPoolExecutor() as pool:
+        for label, name in enumerate(watched(names, "Simulating spoken words, once", len(names))):
             sounds = synthesise(words[name], voices, np.random.default_rng([seed, 2, label]))
             pieces = [cut_silence(sound) for sound in sounds] if cut else list(sounds)
             heard = pool.map(lambda sound: spike_trains(sound, SAMPLE_RATE), pieces)
