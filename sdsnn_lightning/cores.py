@@ -1,18 +1,62 @@
-"""How many processor cores there are to use, and reading ahead in threads."""
+"""The processor cores there are to use, and processes and threads that work on them."""
 
+import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
+
+from sdsnn_lightning.errors import DataError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_KILLED = "a working process was killed, as the system does it where memory is short; free some, and start again"
 
 
 def usable_cores() -> int:
     """Number of processor cores this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def worker_processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Starts processes that work for this one, and end with it, also where it is killed.
+
+    Args:
+        count: How many.
+
+    Yields:
+        The pool. What has not begun when the block ends is cancelled.
+
+    Raises:
+        DataError: If one of them dies.
+    """
+    # spawn, not fork: the caller may hold threads (torch, loggers) that do not survive a fork
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_become_worker)
+    try:
+        yield pool
+    except BrokenExecutor as error:
+        raise DataError(_KILLED) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _become_worker() -> None:
+    """Ctrl-C reaches every process of a terminal; the workers end when the caller shuts them down, or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_starter, daemon=True).start()
+
+
+def _end_with_starter() -> None:
+    """Without it, the workers of a killed process wait for ever for more to do: each holds the queue open for all."""
+    starter = multiprocessing.parent_process()
+    if starter is not None:
+        starter.join()
+        os._exit(1)
 
 
 def read_ahead(

@@ -12,12 +12,10 @@ bicubic interpolation, moved them on an LCD in a repeated closed loop (RCLS) and
   CIFAR10-DVS. Every recording is taken by a sensor of its own: the fixed pattern is drawn anew.
 """
 
-import signal
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from io import BytesIO
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from sdsnn_lightning.cores import usable_cores
+from sdsnn_lightning.cores import usable_cores, worker_processes
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.simulate.event_camera import EventCameraParams, simulate_events
 
@@ -202,10 +200,8 @@ def make_recordings(
     if workers == 1:
         yield from ((job, _record(job, setup, sensor)) for job in jobs)
         return
-    # spawn, not fork: the caller may hold threads (torch, loggers) that do not survive a fork
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_interrupts_to_the_caller)
     running: dict[Future[NDArray[np.void]], Job] = {}
-    try:
+    with worker_processes(workers) as pool:
         for job in jobs:
             running[pool.submit(_record, job, setup, sensor)] = job
             if len(running) >= 4 * workers:
@@ -214,10 +210,6 @@ def make_recordings(
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
-    except BrokenExecutor as error:
-        raise DataError("a process that makes recordings was killed (out of memory?); take fewer workers") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _record(job: Job, setup: ClosedLoop, sensor: EventCameraParams) -> NDArray[np.void]:
@@ -232,8 +224,3 @@ def _record(job: Job, setup: ClosedLoop, sensor: EventCameraParams) -> NDArray[n
     if not len(events):
         raise DataError(f"{job.name} gives no event; delete the image or lower the sensor's threshold")
     return events
-
-
-def _leave_interrupts_to_the_caller() -> None:
-    """Ctrl-C reaches every process of a terminal; the workers end when the caller shuts them down."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

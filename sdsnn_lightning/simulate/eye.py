@@ -6,21 +6,19 @@ result on it says how methods compare, not how well they know real faces.
 
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdsnn_lightning.cores import usable_cores
+from sdsnn_lightning.cores import usable_cores, worker_processes
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.progress import watched
 from sdsnn_lightning.simulate.eye_clip import Subject, simulate_clip
 from sdsnn_lightning.simulate.eye_motion import STYLES
-from sdsnn_lightning.whole import whole_folder
+from sdsnn_lightning.whole import sweep_leftovers, whole_folder
 
 VERSION = 2
 """Raised whenever the pictures change, so that an old set is known as such."""
@@ -72,7 +70,7 @@ def write_simulated_see(
 
     Raises:
         ConfigError: If a parameter is too small.
-        DataError: If `root` holds files that this function did not write; they are left alone.
+        DataError: If `root` holds files that this function did not write, which are left alone, or cannot be written.
     """
     from filelock import FileLock
 
@@ -82,13 +80,20 @@ def write_simulated_see(
         if parameters[key] < least:
             raise ConfigError(f"simulated eye set: {key} is {parameters[key]}; give {least} or more")
     stamp = {"generator": "sdsnn_lightning.simulate.eye", "version": VERSION, "parameters": parameters}
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.parent / f".{root.name}.lock"):
-        if _reusable(root, stamp):
-            return root
-        with whole_folder(root, replace=True) as aside:
-            _write(aside, parameters, workers)
-            (aside / STAMP).write_text(json.dumps(stamp, indent=1))
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):
+            if _reusable(root, stamp):
+                return root
+            sweep_leftovers(root)
+            with whole_folder(root, replace=True) as aside:
+                _write(aside, parameters, workers)
+                (aside / STAMP).write_text(json.dumps(stamp, indent=1))
+    except OSError as error:
+        raise DataError(
+            f"{root}: cannot write the simulated clips ({error.strerror or error}); "
+            "free space there or set data.init_args.simulated_root to another folder"
+        ) from error
     return root
 
 
@@ -139,9 +144,7 @@ def _simulated(tasks: list[_Task], workers: int | None) -> Iterator[Pictures]:
     with ExitStack() as stack:
         results: Iterable[Pictures] = map(_simulate, tasks)
         if workers > 1:
-            # spawn, not fork: the caller may hold threads (torch, loggers) that do not survive a fork
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
-            results = pool.map(_simulate, tasks, chunksize=4)
+            results = stack.enter_context(worker_processes(workers)).map(_simulate, tasks, chunksize=4)
         yield from watched(results, "Simulating eye clips", len(tasks))
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.progress import watched
 from sdsnn_lightning.simulate.closed_loop import ClosedLoop, Job, make_recordings
-from sdsnn_lightning.whole import whole_folder
+from sdsnn_lightning.whole import sweep_leftovers, whole_folder
 
 VERSION = 1
 """Raised whenever the recordings change, so that an old set is known as such."""
@@ -101,6 +101,7 @@ def _write(root: Path, stamp: dict[str, Any], workers: int) -> None:
     from sdsnn_lightning.data.aedat import write_aedat
 
     parameters = stamp["parameters"]
+    sweep_leftovers(root)
     with whole_folder(root, replace=True) as aside:
         done = make_recordings(_jobs(aside, parameters), ClosedLoop(loops=parameters["loops"]), workers=workers)
         for job, events in watched(done, "Simulating recordings", len(CLASSES) * parameters["recordings"]):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.progress import watched
-from sdsnn_lightning.whole import whole_folder
+from sdsnn_lightning.whole import sweep_leftovers, whole_folder
 
 VERSION = 2
 """Raised whenever the set changes, so that an old one is known as such."""
@@ -300,6 +300,7 @@ def _write(root: Path, seed: int) -> None:
 
     speakers = draw_speakers(SPEAKERS, seed)
     parts = {"validation_list.txt": speakers[0:2], "testing_list.txt": speakers[2:4]}
+    sweep_leftovers(root)
     with whole_folder(root) as aside:
         words = watched(sorted(WORDS.items()), "Simulating spoken words, once", len(WORDS))
         for number, (word, phones) in enumerate(words):

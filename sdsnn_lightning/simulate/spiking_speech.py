@@ -33,7 +33,7 @@ from sdsnn_lightning.simulate.speech import (
     draw_speakers,
     synthesise,
 )
-from sdsnn_lightning.whole import whole_folder
+from sdsnn_lightning.whole import sweep_leftovers, whole_folder
 
 VERSION = 1
 """Raised whenever the spikes change, so that an old set is known as such."""
@@ -104,6 +104,7 @@ def _write(root: Path, stamp: dict[str, object]) -> None:
         else:
             part = "test" if speaker in SHD_TEST_SPEAKERS or rng.random() < SHD_TEST_SHARE else "train"
         samples[part].append(SpikeSample(times, units, label, speaker, names[label]))
+    sweep_leftovers(root)
     with whole_folder(root) as aside:
         for part, chosen in samples.items():
             if chosen:
