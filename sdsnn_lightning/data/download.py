@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from ssl import SSLCertVerificationError
 from typing import IO, Any, cast
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -187,9 +188,10 @@ def _receive(url: str, part: Path, max_bytes: int, pause: float) -> None:
                 if isinstance(error, OSError) and error.errno in _DISK:
                     raise
                 failures = 1 if _size(part) > before else failures + 1
-                if isinstance(error, _Halt) or failures >= ATTEMPTS:
+                reason = getattr(error, "reason", None) or error
+                if isinstance(reason, (_Halt, SSLCertVerificationError)) or failures >= ATTEMPTS:
                     arrived = _size(part)
-                    why = " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())
+                    why = " ".join((str(reason) or type(error).__name__).split())
                     kept = f"; {arrived / 1e6:.1f} MB are kept in {part} to go on from" if arrived else ""
                     raise DataError(
                         f"{url} cannot be fetched ({why}); "

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from sdsnn_lightning.data.speech_words import BACKGROUND, LISTS, WORDS_V1, WORDS_V2
 from sdsnn_lightning.errors import DataError
-from sdsnn_lightning.whole import whole_folder
+from sdsnn_lightning.whole import sweep_leftovers, whole_folder
 
 
 class Archive(NamedTuple):
@@ -67,6 +67,7 @@ def download_speech_commands(root: str | Path, version: Literal[1, 2] = 2) -> Pa
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.with_name(f".{root.name}.lock")):
             if not root.exists():  # another process may have made it while this one waited
+                sweep_leftovers(root)
                 fetch_file(archive.url, file, sha256=archive.sha256)
                 unpack_tar(file, root, (*archive.words, BACKGROUND, *LISTS.values()))
                 file.unlink()

@@ -5,6 +5,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from sdsnn_lightning.data.download import fetch_file, unpack
+from sdsnn_lightning.whole import sweep_leftovers
 
 ADDRESS = "https://zenkelab.org/datasets/"
 MD5 = {
@@ -32,6 +33,7 @@ def fetch_spikes(path: Path) -> None:
     with FileLock(path.with_name(f".{path.name}.lock")):
         if not path.is_file():
             archive = path.with_name(f"{path.name}.zip")
+            sweep_leftovers(path)
             fetch_file(ADDRESS + archive.name, archive, md5=MD5[path.name])
             unpack(archive, path)
             archive.unlink()
