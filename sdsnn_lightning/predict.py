@@ -1,4 +1,4 @@
-"""What `lightning predict` leaves behind: a table and a picture, written as the batches come."""
+"""What `lightning predict` leaves behind: a table, written as the batches come, a picture, and a video if wanted."""
 
 import csv
 import os
@@ -43,7 +43,7 @@ class Thinned(Generic[Item]):
 
 
 class PredictionWriter(Callback):
-    """Writes `predictions.csv` and `predictions.png` into the run folder.
+    """Writes `predictions.csv` and `predictions.png` into the run folder; `predictions.mp4` where the data asks for it.
 
     One row a sample: where it is (`start_s` and `end_s` for windows of a video, else `sample`, its number), the
     predicted class, the probability of every class, and the confidence, which is the largest of them. Rows are on disk
@@ -125,6 +125,17 @@ class PredictionWriter(Callback):
             unit = "sample" if self._seconds is None else "seconds"
             figure = prediction_strip(times, np.stack(shares), self._names, self._images.items, unit)
             figure.savefig(self._path.with_suffix(".png"))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Draws the answers into the video, where the data module has `annotate` set.
+
+        Only now: drawing shows a progress bar, and the Trainer's is gone by now.
+        """
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "predict" and trainer.is_global_zero and getattr(data, "annotate", False):
+            from sdsnn_lightning.annotated_video import annotate_video, read_answers
+
+            annotate_video(data.predict_set, read_answers(self._path), self._names, self._path.with_suffix(".mp4"))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the unfinished table; what was predicted so far stays in it."""

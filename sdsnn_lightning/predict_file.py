@@ -49,18 +49,20 @@ def kind_of(path: Path) -> str:
     raise DataError(f"{path}: '{path.suffix}' is no known ending of an input; known are {known}, or a folder of images")
 
 
-def prediction_config(run: Path, source: Path) -> tuple[dict[str, Any], Path]:
+def prediction_config(run: Path, source: Path, video: bool = False) -> tuple[dict[str, Any], Path]:
     """Turns the saved configuration of a run into one that predicts on a file, without teacher and strategies.
 
     Args:
         run: Run folder or checkpoint, see `trained.find_trained`.
         source: The input.
+        video: Also draw the answers into the video.
 
     Returns:
         The configuration, and the run folder.
 
     Raises:
-        ConfigError: If the run is missing, or its data module has no reader of single files.
+        ConfigError: If the run is missing, its data module has no reader of single files, or a video is wanted of what
+            is none.
         DataError: If the input is missing, or of a kind that this student does not see.
     """
     from sdsnn_lightning.checkpoints import load_checkpoint
@@ -83,6 +85,10 @@ def prediction_config(run: Path, source: Path) -> tuple[dict[str, Any], Path]:
             f"{source} is of the kind '{kind}', but {run} was trained on {files.data_class.rpartition('.')[2]}; "
             f"give a {' or a '.join(FITS[family])}"
         )
+    if video and family != "SingleEye":
+        raise ConfigError(
+            f"--video draws answers into a video or a folder of images, and {source} is none; take it out"
+        )
     content = load_checkpoint(files.checkpoint, f"the checkpoint {files.checkpoint}")
     names = list(content.get("sdsnn", {}).get("class_names", []))
     if not names:
@@ -92,7 +98,7 @@ def prediction_config(run: Path, source: Path) -> tuple[dict[str, Any], Path]:
     if family == "SingleEye":
         events = "events" in (given.get("modalities") or ()) and "events" in _inputs(files.config)
         keys = ("size", "steps", "skip", "channels", "event_values")
-        options |= {key: given[key] for key in keys if key in given} | {"simulate_events": events}
+        options |= {key: given[key] for key in keys if key in given} | {"simulate_events": events, "annotate": video}
         data = {"class_path": "sdsnn_lightning.data.EyeVideo", "init_args": options}
     else:
         data = {
@@ -156,11 +162,15 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "--out", type=Path, help="Folder to write into; predictions/<input> in the run folder by default."
     )
+    parser.add_argument(
+        "--video", action="store_true", help="Of a video or images: also write predictions.mp4, answers drawn in."
+    )
     options, more = parser.parse_known_args(words)
     from sdsnn_lightning.cli import run_trainer
 
-    config, folder = prediction_config(options.run, options.input)
+    config, folder = prediction_config(options.run, options.input, options.video)
     out = folder / "predictions" / options.input.name if options.out is None else options.out
     with _written(config) as path:
         run_trainer(["predict", "--config", path, *more], out)
-    print(f"{out / 'predictions.csv'}")
+    for ending in ("csv", "png", *(["mp4"] if options.video else [])):
+        print(out / f"predictions.{ending}")

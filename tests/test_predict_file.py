@@ -94,6 +94,22 @@ def test_a_folder_of_images(runs, tmp_path):
     assert Image.open(tmp_path / "out/predictions.png").width > 500
 
 
+def test_a_video_with_the_answers_drawn_in(runs, tmp_path, capsys):
+    import av
+
+    write_video(tmp_path / "eye.mp4", 45, height=48, width=64)
+    rows = predict(runs["eye"], tmp_path / "eye.mp4", tmp_path / "out", "--video")
+    assert len(rows) == (45 - 13) // 6 + 1
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "out/predictions.mp4")
+    with av.open(str(tmp_path / "out/predictions.mp4")) as container:
+        frames = list(container.decode(video=0))
+        assert container.streams.video[0].average_rate == 30
+    assert len(frames) == 45
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "predictions.csv", "predictions.png", "predictions.mp4"
+    }  # fmt: skip
+
+
 def test_a_sound_is_cut_in_windows_and_prepared_as_in_training(runs, tmp_path):
     sound = np.random.default_rng(0).normal(0, 0.1, 40_000).astype(np.float32)  # 2.5 s
     soundfile.write(tmp_path / "a.wav", sound, 16000, subtype="FLOAT")
@@ -150,14 +166,16 @@ def test_an_event_recording_is_cut_as_in_training(runs, tmp_path):
         ("words", "broken.wav", "cannot be read as audio"),
         ("spikes", "broken.h5", "cannot be read as HDF5"),
         ("eye", "broken.mp4", "is not a video"),
+        ("words", "broken.wav --video", "--video draws answers into a video or a folder of images, and"),
     ],
 )
 def test_the_wrong_file_is_one_line(runs, tmp_path, capsys, run, name, said):
+    name, *more = name.split()
     for file in ("a.mp4", "a.wav", "a.aedat", "a.xyz", "broken.wav", "broken.h5", "broken.mp4"):
         (tmp_path / file).write_bytes(b"what is this")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit) as end:
-        main(["predict", str(runs[run]), str(tmp_path / name), "--out", str(tmp_path / "out")])
+        main(["predict", str(runs[run]), str(tmp_path / name), "--out", str(tmp_path / "out"), *more])
     assert end.value.code == 2
     text = capsys.readouterr().err.strip().splitlines()[-1]
     assert text.startswith("error: ")
@@ -169,9 +187,9 @@ import resource, sys
 from sdsnn_lightning.cli import main
 eye, words, folder = sys.argv[1:]
 for length in ("short", "long"):
-    for run, file in ((eye, f"{length}.mp4"), (words, f"{length}.wav")):
+    for run, file, more in ((eye, f"{length}.mp4", ["--video"]), (words, f"{length}.wav", [])):
         main(["predict", run, f"{folder}/{file}", "--out", f"{folder}/{file}.out", "--trainer.enable_progress_bar",
-              "false", "--data.init_args.batch_size", "4"])
+              "false", "--data.init_args.batch_size", "4", *more])
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # kB
 """
 
@@ -190,7 +208,7 @@ def write_video(path, count, height=240, width=320):
 
 @pytest.mark.timeout(600)
 def test_memory_does_not_grow_with_the_length(runs, tmp_path):
-    for name, images, seconds in (("short", 60, 3), ("long", 1200, 150)):
+    for name, images, seconds in (("short", 60, 3), ("long", 700, 150)):
         write_video(tmp_path / f"{name}.mp4", images)
         with soundfile.SoundFile(str(tmp_path / f"{name}.wav"), "w", 48000, 2) as file:
             for _ in range(seconds):
@@ -201,6 +219,6 @@ def test_memory_does_not_grow_with_the_length(runs, tmp_path):
     short, long = (int(line) / 1024 for line in done.stdout.split() if line.isdigit())
     rows = {file: len((tmp_path / f"{file}.out/predictions.csv").read_text().splitlines()) - 1
             for file in ("long.mp4", "long.wav")}  # fmt: skip
-    assert rows == {"long.mp4": (1200 - 13) // 6 + 1, "long.wav": 1 + 149 * 2}
-    # The images of the long video are 92 MB once decoded, the long sound 58 MB as it is read.
+    assert rows == {"long.mp4": (700 - 13) // 6 + 1, "long.wav": 1 + 149 * 2}
+    # The images of the long video are 54 MB once decoded and 970 MB once drawn, the long sound 58 MB.
     assert long - short < 30

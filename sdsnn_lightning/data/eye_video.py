@@ -35,6 +35,7 @@ class EyeVideo(DataModule):
         class_names: list[str] | None = None,
         simulate_events: bool = False,
         event_values: Literal["grey", "ternary"] = "grey",
+        annotate: bool = False,
         batch_size: int = 32,
         num_workers: int = 0,
     ) -> None:
@@ -52,6 +53,7 @@ class EyeVideo(DataModule):
             simulate_events: Simulate the events of an event camera, for networks that need them. Simulated from video
                 at 30 images a second they are a rough stand-in, and the results say `data_source: simulated`.
             event_values: `grey` or `ternary`, as in `SingleEye`.
+            annotate: Also write `predictions.mp4`: the video with the answers drawn beside its frames.
             batch_size: Windows in a batch.
             num_workers: Above 0, one process decodes while the network runs: a stream cannot be shared.
 
@@ -65,7 +67,7 @@ class EyeVideo(DataModule):
             if value < least:
                 raise ConfigError(f"data.init_args.{key} is {value}; set it to at least {least}")
         self.root, self.data_source = Path(root), "simulated" if simulate_events else "real"
-        self.channels, self.event_values = channels, event_values
+        self.channels, self.event_values, self.annotate = channels, event_values, annotate
         self.window_options: dict[str, Any] = {
             "size": size, "steps": steps, "skip": skip, "hop": hop, "eye_box": eye_box,
             "simulate_events": simulate_events,
