@@ -38,9 +38,7 @@ _view: Any = carray  # numba annotates it for ctypes' pointers only
 _CALL = from_dtype(np.dtype([(name, np.int64) for name in FIELDS]))
 
 
-def _intrinsic(definition: Callable) -> Any:
-    """A function for nopython code that is written out in LLVM's instructions."""
-    return intrinsic(definition)
+_intrinsic: Any = intrinsic  # numba annotates it for its own types only
 
 
 @_intrinsic
@@ -209,16 +207,9 @@ def forward(double: bool, lines: int, subtract: bool, zero: bool, delay: bool, m
 
 @functools.cache
 def backward(
-    double: bool,
-    lines: int,
-    subtract: bool,
-    zero: bool,
-    delay: bool,
-    detach: bool,
-    kind: int,
-    with_grad_mem: bool,
+    double: bool, lines: int, subtract: bool, zero: bool, delay: bool, detach: bool, kind: int, with_grad_mem: bool,
     learn: bool,
-) -> Any:
+) -> Any:  # fmt: skip
     """The kernel of `reference.backward` for one kind of neuron."""
     real, size = (float64, 8) if double else (float32, 4)
     width, tile = lines * LINE, lines * LINE // size
