@@ -1,6 +1,7 @@
 """The Lightning module that trains one network with cross-entropy: a teacher, or a student alone."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -171,11 +172,9 @@ class Classifier(LightningModule):
 
     def _trained_output(self, view: View) -> Output:
         """The output of the network that is trained, whose backward follows."""
-        if not self.lean_memory:
-            return run_network(self.network, view)
         from sdsnn_lightning.lean import lean_memory
 
-        with lean_memory(self.network):
+        with lean_memory(self.network) if self.lean_memory else nullcontext():
             return run_network(self.network, view)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
