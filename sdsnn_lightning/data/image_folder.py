@@ -25,10 +25,10 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         DataError: If there is none.
     """
-    found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS]
+    found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file()]
     if not found:
         raise DataError(f"{folder} holds no image ({', '.join(ENDINGS)}); give a folder of images or a video file")
-    return sorted(found, key=lambda path: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", path.name)])
+    return sorted(found, key=lambda path: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", path.name)])
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:

@@ -1,0 +1,84 @@
+"""What the parser would tell by a traceback."""
+
+import pytest
+
+from sdsnn_lightning.config_checks import check_files, check_names, plain_construction
+from sdsnn_lightning.errors import ConfigError, DataError
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"name: \xff", "is no text"),
+        (b"x: &a [*a]\n", r"refers to itself by an alias \(\*\); write it out"),
+        (b"[" * 3000, "is nested too deeply"),
+    ],
+)
+def test_files_the_parser_would_stumble_over(tmp_path, content, said):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"--config \S+bad\.yaml {said}"):
+        check_files([str(path)])
+
+
+@pytest.mark.parametrize("content", [b"", b"a: &b {c: 1}\nd: *b\n", b"name: [", b"1: {2: 3}", b"t: 2020-01-01"])
+def test_other_files_are_left_to_the_parser(tmp_path, content):
+    path = tmp_path / "some.yaml"
+    path.write_bytes(content)
+    check_files([str(path), str(tmp_path / "none.yaml"), str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "said"),
+    [
+        ("", "runs", "name is ''; give a text that can name a folder"),
+        (None, "runs", "name is None"),
+        ("x", "", "runs is ''"),
+        ("a\0b", "runs", r"name is 'a\\x00b'"),
+        ("/etc/x", "runs", "name is '/etc/x', which leads out of the folder of all runs; set runs:"),
+        ("a/../../x", "runs", "leads out of the folder"),
+    ],
+)
+def test_names_of_no_run_folder(name, runs, said):
+    with pytest.raises(ConfigError, match=said):
+        check_names(name, runs)
+
+
+def test_names_of_run_folders():
+    check_names("a/b..c", "../elsewhere")
+
+
+class Picky:
+    def __init__(self, size):
+        raise ValueError(f"size {size} is odd")
+
+
+def wrapped(error_type, message, cause):
+    """An error as the parser makes it of one that a constructor raised."""
+    try:
+        cause()
+    except Exception as error:
+        raise error_type(message) from error
+
+
+UNION = (
+    "Does not validate against any of the Union subtypes\nSubtypes: [DataModule, None]\nErrors:\n  - size 3 is odd\n"
+)
+
+
+def test_a_constructor_that_fails_is_named():
+    said = r"data: Picky cannot be made \(size 3 is odd\); correct its init_args"
+    with pytest.raises(ConfigError, match=said), plain_construction():
+        wrapped(ValueError, UNION, lambda: Picky(3))
+    with pytest.raises(ConfigError, match="model: Picky"), plain_construction():
+        wrapped(TypeError, UNION.replace("DataModule", "Network"), lambda: Picky(3))
+
+
+def test_what_is_clear_already_comes_through():
+    def refuse():
+        raise DataError("x.h5 is missing; restore it")
+
+    with pytest.raises(ValueError, match="Union subtypes"), plain_construction():
+        wrapped(ValueError, UNION, refuse)  # the command line finds the one-line error below
+    with pytest.raises(ValueError, match="just wrong"), plain_construction():
+        raise ValueError("just wrong")
