@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from sdsnn_lightning.distiller import Distiller
     from sdsnn_lightning.neurons import Leaky
     from sdsnn_lightning.online import OnlineClassifier
+    from sdsnn_lightning.segments import SegmentedClassifier
     from sdsnn_lightning.strategies.base import Strategy
     from sdsnn_lightning.strategies.schedules import Schedule
     from sdsnn_lightning.types import Batch, Network, Output, Step
 
 __all__ = [
     "Batch", "Classifier", "DataModule", "Distiller", "Leaky", "Network", "OnlineClassifier", "Output",
-    "Schedule", "Step", "Strategy",
+    "Schedule", "SegmentedClassifier", "Step", "Strategy",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ _HOMES = {
     "Leaky": "neurons",
     "OnlineClassifier": "online",
     "Schedule": "strategies.schedules",
+    "SegmentedClassifier": "segments",
     "Strategy": "strategies.base",
 }
 

@@ -15,6 +15,7 @@ PARTS = (
     "classifier",
     "distiller",
     "online",
+    "segments",
     "data.base",
     "progress",
 )

@@ -104,6 +104,10 @@ class Leaky(snntorch.Leaky):
         graded = self.graded_spikes_factor
         plain = not isinstance(graded, torch.nn.Parameter) and bool((graded == 1).all())
         self._fused = plain and not (self.inhibition or self.state_quant) and self._surrogate is not None
+        # Whether the fused operator, which starts from rest, can be given a carried membrane with the first current.
+        kept = self.reset_delay or self.reset_mechanism == "none"
+        steady = not isinstance(self.threshold, torch.nn.Parameter) and bool((self.threshold > 0).all())
+        self._resumes = self._fused and kept and steady and self.detach_reset
 
     def forward(self, current: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Runs the neuron over a sequence from zero state.
@@ -118,18 +122,9 @@ class Leaky(snntorch.Leaky):
         Raises:
             ConfigError: If beta or threshold do not broadcast to `[B, ...]`.
         """
-        if self._fused and self._surrogate is not None:
+        if self._fused:
             x = current if current.is_floating_point() else current.float()
-            spikes, mem = leaky_sequence(
-                x,
-                self.beta.clamp(0, 1),
-                self.threshold,
-                self._surrogate,
-                self.reset_mechanism,
-                self.reset_delay,
-                self.detach_reset,
-                self.output,
-            )
+            spikes, mem = self._sequence(x, self.output)
         else:
             spikes, mem = self._stepped(current if current.dtype == torch.float64 else current.float())
         if self.output:
@@ -152,6 +147,42 @@ class Leaky(snntorch.Leaky):
         spikes = spikes.to(current.dtype)
         return ((spikes, mem.to(current.dtype)) if self.output else spikes), mem
 
+    def proceed(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
+        """Runs a stretch of a sequence, from where the stretch before it ended.
+
+        Stretches in turn give the numbers of `forward` over the whole sequence, and gradients flow from one into the
+        one before through the state.
+
+        Args:
+            current: Input current `[L, B, ...]`, at least one step.
+            state: What the stretch before returned, or None at the start.
+
+        Returns:
+            Spikes `[L, B, ...]` (with `output`, spikes and membrane), and the state for the next stretch: the membrane
+            `[B, ...]`, float32 for half-precision currents.
+        """
+        x = current if current.dtype == torch.float64 else current.float()
+        if self._resumes and len(x) > 1:
+            spikes, mem = self._sequence(x if state is None else torch.cat([self._first(x[:1], state), x[1:]]), True)
+        else:
+            spikes, mem = self._stepped(x, state)
+        out = spikes.to(current.dtype)
+        # A copy: a view of the last membrane would keep those of all steps.
+        return ((out, mem.to(current.dtype)) if self.output else out), mem[-1].clone()
+
+    def _first(self, x: Tensor, mem: Tensor) -> Tensor:
+        """The current that does to a neuron at rest what `x` does to one with this membrane."""
+        reset = self.mem_reset(mem) if self.reset_mechanism != "none" else torch.zeros_like(mem)
+        left = (1 - reset) * mem if self.reset_mechanism == "zero" else mem
+        x = self.beta.clamp(0, 1) * left + x
+        return x - reset * self.threshold if self.reset_mechanism == "subtract" else x
+
+    def _sequence(self, x: Tensor, membrane: bool) -> tuple[Tensor, Tensor]:
+        """The fused operator; see `leaky_sequence`."""
+        assert self._surrogate is not None
+        options = self.reset_mechanism, self.reset_delay, self.detach_reset, membrane
+        return leaky_sequence(x, self.beta.clamp(0, 1), self.threshold, self._surrogate, *options)
+
     def mem_reset(self, mem: Tensor) -> Tensor:
         """The reset gate of snnTorch's step, `[B, ...]`; detached unless `detach_reset` is off."""
         return super().mem_reset(mem) if self.detach_reset else self.spike_grad(mem - self.threshold)
@@ -164,11 +195,11 @@ class Leaky(snntorch.Leaky):
         finally:
             self.mem, self.reset = empty, None
 
-    def _stepped(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _stepped(self, x: Tensor, mem: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The whole sequence step by step, for the options that are not fused."""
         if len(x) == 0:
             return x.clone(), x.clone()
-        mem = torch.zeros_like(x[0])
+        mem = torch.zeros_like(x[0]) if mem is None else mem
         spikes, mems = [], []
         for x_t in x:
             spikes_t, mem = self._one_step(x_t, mem)

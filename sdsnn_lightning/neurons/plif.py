@@ -92,5 +92,9 @@ class PLIF(SpatialLeaky):
         """Runs one time step online; see `Leaky.step`."""
         return super().step(self._scaled(current), state)
 
+    def proceed(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
+        """Runs a stretch of a sequence; see `Leaky.proceed`."""
+        return super().proceed(self._scaled(current), state)
+
     def _scaled(self, current: Tensor) -> Tensor:
         return current * torch.sigmoid(self.w) if self.decay_input else current
