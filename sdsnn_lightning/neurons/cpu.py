@@ -45,6 +45,13 @@ def curve(kind: str, param: float) -> tuple[int, float, float]:
     return kernels.RECTANGULAR, 1.0, param / 2
 
 
+@functools.lru_cache(64)
+def _scales(kind: str, param: float, dtype: torch.dtype) -> tuple[int, Tensor]:
+    """`curve`, its constants as a tensor."""
+    number, *scales = curve(kind, param)
+    return number, torch.tensor(scales, dtype=dtype)
+
+
 @functools.cache
 def _team() -> Any:
     """`GOMP_parallel` of the OpenMP library that torch runs on, or None where it runs on something else.
@@ -63,14 +70,13 @@ def _team() -> Any:
 def _plan(x: Tensor, outputs: tuple[Tensor, ...]) -> tuple[bool, int]:
     """Whether rows of the `outputs` of `x` `[T, ...]` go past the caches, and the cache lines in a row of a tile."""
     line = _kernels().LINE
-    aligned = x[0].nbytes % line == 0 and all(output.data_ptr() % line == 0 for output in outputs)
-    stream = aligned and x.nbytes > LARGE
+    stream = x.nbytes > LARGE and x.nbytes // len(x) % line == 0 and all(o.data_ptr() % line == 0 for o in outputs)
     return stream, 4 if stream and len(x) <= SHORT else 8
 
 
 def _run(kernel: Any, x: Tensor, stream: bool, lines: int, rows: int, **fields: Tensor | int) -> None:
     """Runs a kernel over all neurons of `x` `[T, ...]`, with that many rows of scratch for each thread."""
-    kernels, neurons = _kernels(), x[0].numel()
+    kernels, neurons = _kernels(), x.numel() // len(x)
     tile = lines * kernels.LINE // x.element_size()
     # The team of a parent does not exist in its fork, and calling it there would wait forever.
     threads = torch.get_num_threads() if x.numel() > SMALL and _team() and os.getpid() == _PROCESS else 1
@@ -125,10 +131,10 @@ def backward(
     if x.numel():
         kernels, outputs = _kernels(), (grad_x, grad_beta, grad_threshold)
         stream, lines = _plan(x, outputs)
-        number, *scales = curve(kind, param)
+        number, scales = _scales(kind, param, x.dtype)
         resets = reset == "subtract", reset == "zero", delay, detach or reset == "none"
         options = x.dtype == torch.float64, lines, *resets, number, grad_mem is not None, learn
-        fields = _constants(beta, threshold) | {"curve": x.new_tensor(scales)}
+        fields = _constants(beta, threshold) | {"curve": scales}
         fields |= {"grad_spikes": grad_spikes, "grad_mem": grad_spikes if grad_mem is None else grad_mem}
         fields |= dict(zip(("grad_x", "grad_beta", "grad_threshold"), outputs, strict=True))
         rows = kernels.BACKWARD_ROWS + len(x) * (1 if delay else 2)

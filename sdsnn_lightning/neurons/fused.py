@@ -108,10 +108,13 @@ _leaky.register_autograd(functools.partial(_gradients, _leaky_backward), setup_c
 
 
 class _Leaky(torch.autograd.Function):
-    """The operator for eager mode."""
+    """The operator for eager mode; without a `setup_context`, with which torch inspects signatures at every call."""
 
-    forward = staticmethod(_forward)
-    setup_context = staticmethod(_setup_context)
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        output = _forward(*inputs)
+        _setup_context(ctx, inputs, output)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -120,8 +123,9 @@ class _Leaky(torch.autograd.Function):
 
 
 def _eager(x: Tensor) -> bool:
-    """Whether `x` holds numbers, and nobody is recording what is done with them."""
-    return type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    """Whether `x` holds numbers, and nobody is recording or transforming what is done with them."""
+    watched = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+    return type(x) in (Tensor, torch.nn.Parameter) and not watched
 
 
 def leaky_sequence(
