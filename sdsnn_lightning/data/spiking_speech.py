@@ -150,7 +150,8 @@ class SpikingSpeech(DataModule):
     def _find_names(self) -> list[str]:
         """The words, as the training file names them; where it is yet to be made or fetched, `setup` corrects them."""
         if self.data_source == "simulated":
-            from sdsnn_lightning.simulate.speech import ENGLISH_DIGITS, GERMAN_DIGITS, WORDS
+            from sdsnn_lightning.simulate.speech import WORDS
+            from sdsnn_lightning.simulate.spiking_speech import ENGLISH_DIGITS, GERMAN_DIGITS
 
             return sorted(WORDS) if self.prefix == "ssc" else [*ENGLISH_DIGITS, *GERMAN_DIGITS]
         missing = [path for path in self._files().values() if not path.is_file()]

@@ -1,6 +1,6 @@
 """Embedded stand-ins of the Heidelberg spiking data sets: synthetic voices through the simulated cochlea.
 
-Made by `speech.py` (a formant synthesiser) and `cochlea.py`, in the layout, split and naming of the real sets (Cramer
+Made by `voices.py` (a formant synthesiser) and `cochlea.py`, in the layout, split and naming of the real sets (Cramer
 et al., 2020, arXiv 1910.07407), but far smaller, so that one core makes either in less than 20 seconds:
 
 * `shd`: the ten digits in two languages, 20 classes, 12 speakers, 3 takes: 720 recordings (10,420 in SHD). As there,
@@ -24,15 +24,8 @@ from numpy.typing import NDArray
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.progress import watched
 from sdsnn_lightning.simulate.cochlea import spike_trains
-from sdsnn_lightning.simulate.speech import (
-    ENGLISH_DIGITS,
-    GERMAN_DIGITS,
-    SAMPLE_RATE,
-    STAMP,
-    WORDS,
-    draw_speakers,
-    synthesise,
-)
+from sdsnn_lightning.simulate.speech import STAMP, WORDS
+from sdsnn_lightning.simulate.voices import SAMPLE_RATE, draw_speakers, synthesise
 from sdsnn_lightning.whole import sweep_leftovers, whole_folder
 
 VERSION = 1
@@ -46,6 +39,32 @@ SHD_TEST_SHARE = 0.05  # of the recordings of the other speakers
 SSC_SPEAKERS = {"valid": (0, 1), "test": (2, 3)}
 _FRAME = 160  # 10 ms
 _MARGIN = 2  # frames kept before and after a word
+
+ENGLISH_DIGITS = {
+    "zero": "ziro",
+    "one": "wan",
+    "two": ".tu",
+    "three": "fri",
+    "four": "for",
+    "five": "faif",
+    "six": "si.ks",
+    "seven": "sefen",
+    "eight": "ei.t",
+    "nine": "nain",
+}
+GERMAN_DIGITS = {
+    "null": "nul",
+    "eins": "ains",
+    "zwei": ".tswai",
+    "drei": ".trai",
+    "vier": "fia",
+    "fuenf": "fyumf",
+    "sechs": "ze.ks",
+    "sieben": "zimen",
+    "acht": "ak.t",
+    "neun": "noin",
+}
+"""Digits as far as `PHONES` can say them, named as in the Spiking Heidelberg Digits."""
 
 
 def write_simulated_spikes(root: str | Path, prefix: str, seed: int = 0) -> None:

@@ -5,17 +5,8 @@ import pytest
 import soundfile
 
 from sdsnn_lightning.errors import DataError
-from sdsnn_lightning.simulate.speech import (
-    PHONES,
-    SAMPLE_RATE,
-    SPEAKERS,
-    TAKES,
-    WORDS,
-    Speaker,
-    draw_speakers,
-    synthesise,
-    write_simulated_commands,
-)
+from sdsnn_lightning.simulate.speech import SPEAKERS, TAKES, WORDS, write_simulated_commands
+from sdsnn_lightning.simulate.voices import PHONES, SAMPLE_RATE, Speaker, draw_speakers, synthesise
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,15 @@ from sdsnn_lightning.data.spike_files import SpikeFile
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.simulate import spiking_speech
 from sdsnn_lightning.simulate.cochlea import place_hz
-from sdsnn_lightning.simulate.speech import ENGLISH_DIGITS, GERMAN_DIGITS, PHONES, WORDS
-from sdsnn_lightning.simulate.spiking_speech import TAKES, cut_silence, write_simulated_spikes
+from sdsnn_lightning.simulate.speech import WORDS
+from sdsnn_lightning.simulate.spiking_speech import (
+    ENGLISH_DIGITS,
+    GERMAN_DIGITS,
+    TAKES,
+    cut_silence,
+    write_simulated_spikes,
+)
+from sdsnn_lightning.simulate.voices import PHONES
 
 FEW = 6  # speakers, so that 4 and 5 and two others are there
 
