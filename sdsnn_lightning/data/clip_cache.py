@@ -20,7 +20,8 @@ from PIL import Image
 
 from sdsnn_lightning.cores import read_ahead
 from sdsnn_lightning.data.cache_files import map_array
-from sdsnn_lightning.data.see_layout import Clip, Index
+from sdsnn_lightning.data.manifest import Clip
+from sdsnn_lightning.data.see_layout import Index
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.progress import QUIET_SECONDS, watched
 from sdsnn_lightning.whole import sweep_leftovers, whole_folder

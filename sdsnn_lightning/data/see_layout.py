@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from sdsnn_lightning.data.manifest import MANIFEST_FILES, Clip, read_manifest
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.whole import whole_folder, write_text
 
@@ -30,7 +31,6 @@ EMOTIONS = ("angry", "disgust", "fear", "happiness", "neutral", "sadness", "surp
 LIGHTINGS = ("normal", "Overexposed", "Low", "HDR")
 SUBSETS = ("training", "validation", "testing")
 INDEX_FILES = ("emotion.json", "emotion_new_adjust2.json")
-MANIFEST_FILES = ("manifest.json", "manifest.csv")
 EVENT_TREES = ("event", "event_30")
 FRAME_TREES = ("frame",)
 _FIELDS = ("number", "subject", "sex", "age", "degree", "lighting", "emotion", "length", "take")
@@ -106,34 +106,6 @@ class ClipName:
             f"{self.number}_{self.subject}_{self.sex}_{self.age}_{self.degree}_{self.lighting}_{self.emotion}"
             f"_{self.length}_take{self.take:03d}"
         )
-
-
-class Clip(NamedTuple):
-    """One recording as every later stage sees it.
-
-    Attributes:
-        name: What messages call it.
-        frames: Folder of the intensity images.
-        events: Folder of the event images, or None in a set of frames only.
-        label: Emotion, one of the index's labels.
-        subset: One of `SUBSETS`.
-        subject: Who is seen; splits by subject keep equal ones together.
-        lighting: Light condition.
-        start: First image used.
-        stop: End of the images used, exclusive.
-        length: Images the folder must hold, or None where nothing states it.
-    """
-
-    name: str
-    frames: Path
-    events: Path | None
-    label: str
-    subset: str
-    subject: str
-    lighting: str
-    start: int
-    stop: int
-    length: int | None
 
 
 class Index(NamedTuple):
@@ -215,7 +187,7 @@ def read_index(root: Path) -> Index:
                 content: Any = list(csv.DictReader(file))
         else:
             content = json.loads(path.read_text())
-        labels, clips = _read_see(path, content) if filename in INDEX_FILES else _read_manifest(path, content)
+        labels, clips = _read_see(path, content) if filename in INDEX_FILES else read_manifest(path, content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: broken index ({type(error).__name__}: {error}); restore the file") from error
     for clip in clips:
@@ -270,37 +242,4 @@ def _read_see(path: Path, content: Any) -> tuple[list[str], list[Clip]]:
         )
     if empty:  # the authors' loader leaves them out as well
         warnings.warn(f"{path}: left out {len(empty)} clips with an empty segment, first {empty[0]}", stacklevel=3)
-    return labels, clips
-
-
-def _read_manifest(path: Path, content: Any) -> tuple[list[str], list[Clip]]:
-    """Reads rows `frames, events, label, subset, subject, lighting` and `length` or `segment`.
-
-    Folders are relative to the manifest's. A CSV is the rows; a JSON is the rows, or `{"labels": [...], "clips": rows}`
-    to fix the class order, which else is the sorted labels. `segment` is `[start, stop]`, in a CSV `start:stop`.
-    """
-    rows = content if isinstance(content, list) else content["clips"]
-    labels = sorted({row["label"] for row in rows}) if isinstance(content, list) else list(content["labels"])
-    clips = []
-    for row in rows:
-        length = int(row["length"]) if row.get("length") else None
-        segment = row.get("segment") or [0, length]
-        start, stop = segment.split(":") if isinstance(segment, str) else segment
-        if stop is None:
-            raise DataError(f"{path}: clip {row['frames']} has neither a length nor a segment; add one")
-        frames, events = path.parent / row["frames"], row.get("events")
-        clips.append(
-            Clip(
-                name=row["frames"],
-                frames=frames,
-                events=path.parent / events if events else None,
-                label=row["label"],
-                subset=row["subset"],
-                subject=str(row["subject"]),
-                lighting=row["lighting"],
-                start=int(start),
-                stop=int(stop),
-                length=length,
-            )
-        )
     return labels, clips

@@ -10,7 +10,8 @@ from torch import Tensor
 from sdsnn_lightning.data.base import DataModule, Source
 from sdsnn_lightning.data.clip_cache import ClipCache, build_cache, cache_folder
 from sdsnn_lightning.data.clips import WindowDataset
-from sdsnn_lightning.data.see_layout import EMOTIONS, LIGHTINGS, SUBSETS, Clip, read_index
+from sdsnn_lightning.data.manifest import Clip
+from sdsnn_lightning.data.see_layout import EMOTIONS, LIGHTINGS, SUBSETS, read_index
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.types import View
 
