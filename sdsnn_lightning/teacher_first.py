@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 from filelock import FileLock
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from sdsnn_lightning import runs, slurm
+from sdsnn_lightning.checkpoints import BEST, LAST
 from sdsnn_lightning.cli import TERMINATED
 from sdsnn_lightning.errors import ConfigError
 
@@ -88,7 +89,8 @@ def train_missing_teacher(dumped_config: str, words: list[str]) -> None:
 
     The teacher is trained with the student's data, seed, overlays and `--trainer` overrides of the command line, by the
     same program in a process of its own. Its best checkpoint is then copied to `teacher_checkpoint`, in one step, so
-    that a half-written file is never taken for a teacher. Other ranks of a distributed run wait for it.
+    that a half-written file is never taken for a teacher. Where the command line or the teacher's experiment switches
+    validation off, no state is the best: its last one is taken, which is said. Other ranks of a distributed run wait.
 
     Args:
         dumped_config: The resolved configuration of this run, as YAML.
@@ -115,7 +117,7 @@ def train_missing_teacher(dumped_config: str, words: list[str]) -> None:
 
 
 def _train(target: Path, experiment: str, config: dict[str, Any], words: list[str]) -> None:
-    """Runs the teacher's experiment in a folder reserved for it, and copies its best checkpoint to `target`."""
+    """Runs the teacher's experiment in a folder reserved for it, and copies its checkpoint to `target`."""
     rank_zero_info(f"{target} does not exist: training the teacher first ({experiment})")
     name = yaml.safe_load(Path(experiment).read_text()).get("name", "run")
     place, run = Path(config["runs"]), ["teacher", str(target)]
@@ -140,14 +142,18 @@ def _train(target: Path, experiment: str, config: dict[str, Any], words: list[st
             process.terminate()
             process.wait()
             raise
-    best = run_folder / "checkpoints" / "best.ckpt"
     if code == TERMINATED:  # told to end, it has kept its state
         raise SystemExit(code)
-    if code != 0 or not best.is_file():
+    best, last = (run_folder / "checkpoints" / name for name in (BEST, LAST))
+    kept = best if best.is_file() else last
+    if code != 0 or not kept.is_file():
         runs.release(run_folder)
-        what = f"failed with exit code {code}" if code else "left no best.ckpt, for want of a validation"
-        raise ConfigError(f"training the teacher {what}; see above and mend {experiment}")
+        if code == 0:
+            raise ConfigError(f"training the teacher left no checkpoint; train {experiment} by itself first")
+        raise ConfigError(f"training the teacher failed with exit code {code}; see above and mend {experiment}")
+    if kept == last:
+        rank_zero_warn(f"the teacher was trained without validation, so none of its states is the best: taking {last}")
     partial = target.with_suffix(".partial")
-    shutil.copyfile(best, partial)
+    shutil.copyfile(kept, partial)
     os.replace(partial, target)
     rank_zero_info(f"teacher trained: {target}")

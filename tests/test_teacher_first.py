@@ -3,9 +3,14 @@
 import ctypes
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from refusal import refusal
+from toy_files import write_toy
 
+from sdsnn_lightning.checkpoints import load_checkpoint
+from sdsnn_lightning.cli import main
 from sdsnn_lightning.teacher_first import config_files, trainer_words
 
 
@@ -41,3 +46,21 @@ print(faults() - first)
         for mode in ("keep", "leave")
     ]
     assert counts[0] < counts[1] / 10
+
+
+def test_a_teacher_without_validation_is_its_last_state_which_is_said(workdir, capsys):
+    write_toy()
+    fit = ("fit", "--config", "toy.yaml", "--trainer.devices", "1")
+    kept = Path("runs/toy_teacher/version_0/checkpoints/last.ckpt")
+    with pytest.warns(UserWarning, match=f"without validation, so none of its states is the best: taking {kept}"):
+        main([*fit, "--trainer.limit_val_batches", "0"])
+    assert not kept.with_name("best.ckpt").exists()
+    teacher = Path("runs/toy_teacher/seed1.ckpt")
+    assert teacher.read_bytes() == kept.read_bytes()
+    assert load_checkpoint(Path("runs/toy/version_0/checkpoints/last.ckpt"), "it")["epoch"] == 1
+    # Where nothing at all is kept, there is no teacher to go on with.
+    teacher.unlink()
+    said = refusal(capsys, *fit, "--trainer.fast_dev_run", "true")
+    assert said == "error: training the teacher left no checkpoint; train teacher.yaml by itself first"
+    assert not teacher.exists()
+    assert not Path("runs/toy/version_1").exists()
