@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusal import refusal
 
 from sdsnn_lightning.checkpoints import load_checkpoint
 from sdsnn_lightning.cli import main
@@ -46,18 +47,6 @@ def run(*words):
     """A command in a process of its own; ends within three minutes, with all of its children, or fails."""
     command = [sys.executable, "-m", "sdsnn_lightning", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=180)
-
-
-def refusal(capsys, *words):
-    """The one line a command says before it ends with exit code 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main(list(words))
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert end.value.code == 2, lines
-    assert lines[-1].startswith("error: ")
-    assert not any("Traceback" in line for line in lines)
-    return lines[-1]
 
 
 @pytest.fixture(scope="module")

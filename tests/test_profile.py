@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from counted import Fires, Net
+from refusal import refusal
 from rich.console import Console
 from torch import nn
 
@@ -69,15 +70,6 @@ def save_teacher(hidden=8):
     torch.save(ToyTeacher(3, hidden=hidden).state_dict(), "teacher.ckpt")
 
 
-def refusal(capsys, *words):
-    with pytest.raises(SystemExit) as end:
-        main(["profile", *words])
-    assert end.value.code == 2
-    text = capsys.readouterr().err.strip().splitlines()[-1]
-    assert text.startswith("error: ")
-    return text
-
-
 def test_student_next_to_its_teacher(toy, capsys):
     save_teacher()
     main(["profile", "--config", "toy.yaml", "--json", "out/profile.json"])
@@ -137,17 +129,16 @@ def test_teacher_that_does_not_exist_is_said(toy, capsys):
 
 
 def test_mistakes_end_in_one_line(toy, capsys):
+    words = ("profile", "--config", "toy.yaml")
     save_teacher(hidden=7)
-    assert "teacher.ckpt) is of another architecture" in refusal(capsys, "--config", "toy.yaml")
+    assert "teacher.ckpt) is of another architecture" in refusal(capsys, *words)
     save_teacher()
-    assert "none.yaml" in refusal(capsys, "--config", "none.yaml")
-    assert "no run in runs/toy has a best.ckpt" in refusal(capsys, "--config", "toy.yaml", "--ckpt_path", "best")
-    assert "trainer.limit_test_batches" in refusal(
-        capsys, "--config", "toy.yaml", "--trainer.limit_test_batches", "0"
-    )  # fmt: skip
+    assert "none.yaml" in refusal(capsys, "profile", "--config", "none.yaml")
+    assert "no run in runs/toy has a best.ckpt" in refusal(capsys, *words, "--ckpt_path", "best")
+    assert "trainer.limit_test_batches" in refusal(capsys, *words, "--trainer.limit_test_batches", "0")
     Path("file").write_text("")
-    assert "cannot write" in refusal(capsys, "--config", "toy.yaml", "--json", "file/p.json")
-    assert "jsn" in refusal(capsys, "--config", "toy.yaml", "--jsn", "p.json")
+    assert "cannot write" in refusal(capsys, *words, "--json", "file/p.json")
+    assert "jsn" in refusal(capsys, *words, "--jsn", "p.json")
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from places import SHARED
+from refusal import refusal
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.data.aedat import read_aedat
@@ -43,18 +44,12 @@ def tars(folders):
     return root
 
 
+def refused(capsys, *words):
+    return refusal(capsys, "data", "to-events", *words, alone=True)
+
+
 def run(*words):
     main(["data", "to-events", *map(str, words), "--loops", "1", "--workers", "1"])
-
-
-def refused(capsys, *words):
-    with pytest.raises(SystemExit) as end:
-        main(["data", "to-events", *map(str, words)])
-    assert end.value.code == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ")
-    assert "\n" not in error
-    return error
 
 
 def test_folders_become_recordings_of_the_same_layout(folders, tmp_path, capsys):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from places import SHARED
+from refusal import refusal
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.data.spike_files import SpikeFile
@@ -42,18 +43,12 @@ def digits(tmp_path):
     return root
 
 
+def refused(capsys, *words):
+    return refusal(capsys, "data", "to-spikes", *words, alone=True)
+
+
 def run(*words):
     main(["data", "to-spikes", *map(str, words)])
-
-
-def refused(capsys, *words):
-    with pytest.raises(SystemExit) as end:
-        run(*words)
-    assert end.value.code == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ")
-    assert "\n" not in error
-    return error
 
 
 def test_one_file_holds_every_recording_as_the_cochlea_gives_it(commands, tmp_path, capsys):
