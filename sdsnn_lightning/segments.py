@@ -155,10 +155,10 @@ class SegmentedClassifier(Classifier):
     """Trains a spiking network on long sequences, in memory that grows with the square root of the number of steps T.
 
     The sequence is run in `sqrt(T)` segments, whose activations are dropped and computed again in backward (activation
-    checkpointing over time: Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016), which takes about a
-    third more time. The gradient is the whole one, through all of time, unlike that of `OnlineClassifier`. Batch norm
-    takes the statistics of each segment, and dropout draws anew in each. The network's features are not kept, so there
-    is no distillation here.
+    checkpointing over time: Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). That is a third more
+    arithmetic, and costs more time than that where a segment is little work. The gradient is the whole one, through all
+    of time, unlike that of `OnlineClassifier`. Batch norm takes the statistics of each segment, and dropout draws anew
+    in each. The network's features are not kept, so there is no distillation here.
 
     Evaluation is that of `Classifier`: the whole sequence.
 

@@ -172,7 +172,7 @@ class Leaky(snntorch.Leaky):
 
     def _first(self, x: Tensor, mem: Tensor) -> Tensor:
         """The current that does to a neuron at rest what `x` does to one with this membrane."""
-        reset = self.mem_reset(mem) if self.reset_mechanism != "none" else torch.zeros_like(mem)
+        reset = (mem.detach() > self.threshold).to(mem.dtype)  # the gate has no gradient where this is called
         left = (1 - reset) * mem if self.reset_mechanism == "zero" else mem
         x = self.beta.clamp(0, 1) * left + x
         return x - reset * self.threshold if self.reset_mechanism == "subtract" else x
