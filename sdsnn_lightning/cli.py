@@ -42,12 +42,13 @@ def run_trainer(args: list[str] | None = None, out: Path | None = None) -> None:
     from jsonargparse import set_parsing_settings
 
     from sdsnn_lightning.experiment import Experiment
-    from sdsnn_lightning.faults import follow_first_process
+    from sdsnn_lightning.faults import follow_first_process, tell_lost_files
     from sdsnn_lightning.memory import keep_freed_memory
     from sdsnn_lightning.quiet import keep_quiet
     from sdsnn_lightning.runs import process_rank
 
     follow_first_process(process_rank())
+    tell_lost_files()
     keep_quiet()
     keep_freed_memory()
     # `${data.init_args.size}` in an experiment must also be found below `fit:`, where the subcommand puts it.
@@ -58,7 +59,14 @@ def run_trainer(args: list[str] | None = None, out: Path | None = None) -> None:
         word: common | {"default_config_files": [str(DEFAULTS)], "epilog": example(word)} for word in TRAINER_WORDS
     }
     others = f"Other commands: {', '.join(OWN_COMMANDS)}; each has a --help. {example('fit')}"
-    Experiment(args=args, out=out, parser_kwargs={**common, "epilog": others, **words})
+    main_parser = common | {"prog": program(), "epilog": others}
+    Experiment(args=args, out=out, parser_kwargs={**main_parser, **words})
+
+
+def program() -> str:
+    """What a person typed to start this program: `lightning`, `sdsnn` or `python -m sdsnn_lightning`."""
+    name = Path(sys.argv[0]).stem
+    return name if name in ("lightning", "sdsnn") else "python -m sdsnn_lightning"
 
 
 def example(word: str) -> str:

@@ -1,9 +1,12 @@
 """What can go wrong while a run runs, told in one line; and how several processes end together."""
 
 import errno
+import faulthandler
+import mmap
 import os
 import re
 import signal
+import stat
 import sys
 import threading
 import time
@@ -58,6 +61,8 @@ def plain_errors(folder: Path) -> Iterator[None]:
         raise
     except RuntimeError as error:
         if re.search(LOADER_DIED, str(error)):
+            if lost := lost_files():
+                raise DataError(_lost(lost)) from error
             raise ProcessLostError(
                 f"a loader process died ({str(error).splitlines()[0]}), as the system does it where memory is short; "
                 f"lower data.init_args.num_workers or batch_size, {_GO_ON}"
@@ -67,6 +72,58 @@ def plain_errors(folder: Path) -> Iterator[None]:
                 f"another process of this run is gone ({str(error).splitlines()[0][:120]}); see what it said, {_GO_ON}"
             ) from error
         raise
+
+
+def lost_files() -> list[str]:
+    """Files mapped into memory that cannot be read any more: cut short since, or away with their disk.
+
+    A file that is only deleted stays readable for those who have it mapped. Known on Linux alone.
+    """
+    lost = []
+    maps = Path("/proc/self/maps")
+    for line in maps.read_text().splitlines() if maps.is_file() else ():
+        span, rights, offset, _, _, *name = line.split(maxsplit=5)
+        if not name or not name[0].startswith("/") or name[0].endswith("(deleted)") or rights[3] != "s":
+            continue  # data are mapped as they are shared; programs are private
+        start, stop = (int(number, 16) for number in span.split("-"))
+        try:
+            facts = os.stat(name[0])
+        except OSError:
+            lost.append(name[0])
+            continue
+        last_page = int(offset, 16) + stop - start - mmap.PAGESIZE
+        if stat.S_ISREG(facts.st_mode) and facts.st_size <= last_page:
+            lost.append(name[0])
+    return lost
+
+
+def _lost(files: list[str]) -> str:
+    return f"{files[0]} cannot be read any more: it was cut short, or its disk is gone; restore the data, {_GO_ON}"
+
+
+def tell_lost_files() -> None:
+    """Has this process end in one line where a file that it has mapped into memory is lost.
+
+    The system then sends SIGBUS, for which Python has no exception; the process would end without a word. Nothing is
+    changed where Python's own report of such ends is wanted (`PYTHONFAULTHANDLER`), or there is no such signal.
+    """
+    if not hasattr(signal, "SIGBUS") or faulthandler.is_enabled():
+        return
+    import ctypes
+
+    def tell(_: int) -> None:
+        # Python's own handlers run between two instructions, of which there is no next one here.
+        lost = lost_files()
+        line = _lost(lost) if lost else f"a bus error, as where shared memory is full or a disk is gone; {_GO_ON[5:]}"
+        os.write(2, f"\nerror: {line}\n".encode())
+        os._exit(2)
+
+    _KEPT.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(tell))
+    ctypes.CDLL(None).signal(signal.SIGBUS, _KEPT[-1])
+
+
+_KEPT: list[Any] = []
+"""Functions that C calls: they must not be collected."""
 
 
 def follow_first_process(rank: int) -> None:

@@ -1,6 +1,7 @@
 """Keeps what a user need not read out of the terminal: each message here is true, known and of no consequence."""
 
 import logging
+import os
 import warnings
 
 MESSAGES = (
@@ -22,21 +23,27 @@ MESSAGES = (
     "LightningCLI's args parameter",
     "`broadcast_buffers` is deprecated",  # for one that synchronises at the start, which we do not want to depend on
     "sync_dist=True",  # the metrics synchronise themselves
-    "The `srun` command is available",  # without it, Lightning starts its processes itself, in a job of Slurm, too
 )
+SRUN = "The `srun` command is available"
+"""Lightning's hint where Slurm is installed and did not start the process. In a job, that is worth to be read."""
 
 
 class _Filter(logging.Filter):
+    def __init__(self, messages: tuple[str, ...]) -> None:
+        super().__init__()
+        self.messages = messages
+
     def filter(self, record: logging.LogRecord) -> bool:
         """Drops the known messages."""
         text = record.getMessage()
-        return not any(message in text for message in MESSAGES)
+        return not any(message in text for message in self.messages)
 
 
 def keep_quiet() -> None:
     """Drops the known messages from Lightning's and W&B's loggers and from Python's warnings."""
+    messages = MESSAGES if "SLURM_JOB_ID" in os.environ else (*MESSAGES, SRUN)
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "wandb",
                  "lightning.fabric.utilities.rank_zero", "lightning.fabric.utilities.seed"):  # fmt: skip
-        logging.getLogger(name).addFilter(_Filter())
-    for message in MESSAGES:
+        logging.getLogger(name).addFilter(_Filter(messages))
+    for message in messages:
         warnings.filterwarnings("ignore", message=f".*{message}")
