@@ -266,3 +266,20 @@ def check_classes(checkpoint: Mapping[str, Any], class_names: list[str], what: s
     raise ConfigError(
         f"{what} has '{theirs[index]}' as class {index} but the data has '{class_names[index]}'; use the same classes"
     )
+
+
+def check_source(checkpoint: Mapping[str, Any], here: str | None, what: str, cure: str) -> None:
+    """Compares the data source that a checkpoint was trained on with that of the data: the two are never mixed.
+
+    Args:
+        checkpoint: Its `sdsnn` entry, if any, names its data source.
+        here: `real`, `simulated`, or None where it is not known.
+        what: Names the file's role in an error.
+        cure: Ends the error.
+
+    Raises:
+        ConfigError: If they differ.
+    """
+    source = checkpoint.get("sdsnn", {}).get("data_source")
+    if source and here and source != here:
+        raise ConfigError(f"{what} was trained on {source} data but this run uses {here} data; {cure}")

@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from sdsnn_lightning.checkpoints import check_classes, check_state, load_network_state
+from sdsnn_lightning.checkpoints import check_classes, check_source, check_state, load_network_state
 from sdsnn_lightning.classifier import Classifier, NetworkFactory, network_inputs, run_network
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.seeding import seed_place
@@ -178,9 +178,7 @@ class Distiller(Classifier):
         what = f"the teacher (model.init_args.teacher_checkpoint: {path})"
         state, checkpoint = load_network_state(path, what)
         check_classes(checkpoint, getattr(self._datamodule, "class_names", []), what)
-        source, ours = checkpoint.get("sdsnn", {}).get("data_source"), getattr(self._datamodule, "data_source", None)
-        if source and ours and source != ours:
-            raise ConfigError(f"{what} was trained on {source} data but this run uses {ours} data; train it anew")
+        check_source(checkpoint, getattr(self._datamodule, "data_source", None), what, "train it anew")
         theirs, split = checkpoint.get("sdsnn", {}).get("split", {}), getattr(self._datamodule, "split_key", {})
         for key in [key for key in split if key in theirs and theirs[key] != split[key]]:
             raise ConfigError(

@@ -18,7 +18,7 @@ from torch import distributed
 
 from sdsnn_lightning import runs, slurm
 from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
-from sdsnn_lightning.checkpoints import LAST, WholeCheckpoints, load_checkpoint, usable_checkpoint
+from sdsnn_lightning.checkpoints import LAST, WholeCheckpoints, check_source, load_checkpoint, usable_checkpoint
 from sdsnn_lightning.classifier import Classifier
 from sdsnn_lightning.config_checks import check_files, check_names, plain_construction
 from sdsnn_lightning.data.base import DataModule
@@ -114,6 +114,7 @@ class Experiment(LightningCLI):
         self.out = out
         self.run_folder: Path | None = None
         self.earlier: Path | None = None
+        self.steps = 0
         self.stop = StopTogether()
         super().__init__(
             args=args,
@@ -192,6 +193,7 @@ class Experiment(LightningCLI):
         if fits_in_job:
             self.stop = slurm.Requeue(self.words)
         if self.subcommand == "fit":
+            self.steps = self._steps_done(options.get("ckpt_path"))
             train_missing_teacher(self._parser(self.subcommand).dump(options, skip_none=False), self.words)
         if self.subcommand == "fit" and "source" in options.data.init_args:
             # The saved config says which data it really was, and reproduces exactly that.
@@ -210,12 +212,12 @@ class Experiment(LightningCLI):
         ]
         if self.subcommand == "test":
             extra += [PrefixRecord(self._folder), RunPictures(self._folder)]
-        if self.subcommand == "predict":
-            extra.append(PredictionWriter(self._folder))
         if trainer_options.get("enable_progress_bar") is not False:
             extra.append(RichProgressBar())
         if trainer_options.get("enable_model_summary") is not False:
             extra.append(RichModelSummary(max_depth=1))
+        if self.subcommand == "predict":
+            extra.append(PredictionWriter(self._folder))  # after the bar, so that its own comes when that one is gone
         self.trainer_defaults = {"callbacks": extra}
         if trainer_options.get("plugins") is None:
             kwargs["plugins"] = WholeCheckpoints()
@@ -246,6 +248,19 @@ class Experiment(LightningCLI):
         """Where an evaluation writes: beside the checkpoint it evaluates."""
         return self.out or runs.run_folder(self.options.get("ckpt_path"), Path(self.options.runs), self.options.name)
 
+    def _steps_done(self, resumed: str | None) -> int:
+        """Optimizer steps behind the checkpoint that a fit goes on from, if any.
+
+        With `source: auto`, a folder that has vanished since would let a run on real data go on with simulated data.
+        """
+        if not resumed:
+            return 0
+        what = f"the checkpoint (--ckpt_path {resumed})"
+        checkpoint = load_checkpoint(Path(resumed), what)
+        cure = "restore the data, or start without --ckpt_path"
+        check_source(checkpoint, getattr(self.datamodule, "data_source", None), what, cure)
+        return int(checkpoint.get("global_step", 0))
+
     def _loggers(self, options: Any) -> list[Any]:
         """Files and W&B for a fit; an evaluation writes its results beside the checkpoint it evaluates."""
         wandb = self._get(self.config_init, "wandb")
@@ -256,13 +271,9 @@ class Experiment(LightningCLI):
                     version = int(self.earlier.name.removeprefix("version_"))
                 if version is None and resumed:
                     version = runs.version_of(Path(resumed), Path(options.runs), options.name)
-                steps = 0
-                if resumed:
-                    checkpoint = load_checkpoint(Path(resumed), f"the checkpoint (--ckpt_path {resumed})")
-                    steps = int(checkpoint.get("global_step", 0))
                 if version is None:  # only the first rank writes; the others' number is of no consequence
                     version = runs.reserve(Path(options.runs), options.name) if runs.process_rank() == 0 else 0
-                files = MetricsFile(options.runs, options.name, version, steps)
+                files = MetricsFile(options.runs, options.name, version, self.steps)
                 self.run_folder = Path(files.log_dir)
                 return [files, *wandb.loggers(files.log_dir, options.name)]
         return wandb.loggers(str(self._folder), options.name, self.subcommand)
