@@ -2,7 +2,6 @@
 
 import csv
 import json
-import struct
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -11,44 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from refusal import refusal
+from toy_files import STUDENT, TEACHER, write_toy
+from wandb_file import RunFile, run_files
 
 from sdsnn_lightning import cli
 from sdsnn_lightning.checkpoints import load_checkpoint
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.loggers import Wandb, logged_in
 
-TEACHER = """
-name: toy_teacher
-data: {class_path: toy.ToyData}
-model:
-  class_path: sdsnn_lightning.Classifier
-  init_args:
-    network: {class_path: toy.ToyTeacher, init_args: {hidden: "${data.init_args.batch_size}"}}
-    view: teacher
-    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}
-trainer: {max_epochs: 2, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
-"""
-STUDENT = """
-name: toy
-data: {class_path: toy.ToyData}
-model:
-  class_path: sdsnn_lightning.Distiller
-  init_args:
-    student: {class_path: toy.ToyNet, init_args: {hidden: 5}}
-    teacher: {class_path: toy.ToyTeacher, init_args: {hidden: "${data.init_args.batch_size}"}}
-    teacher_checkpoint: ${runs}/toy_teacher/seed${seed_everything}.ckpt
-    teacher_experiment: teacher.yaml
-    alpha: 0.5
-    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}
-    scheduler: {class_path: torch.optim.lr_scheduler.CosineAnnealingLR, init_args: {T_max: "${trainer.max_epochs}"}}
-trainer:
-  max_epochs: 2
-  accelerator: cpu
-  enable_progress_bar: false
-  enable_model_summary: false
-  log_every_n_steps: 1
-  callbacks: [{class_path: strategy_for_tests.LogitMSE, init_args: {weight: 0.5}}]
-"""
 STRATEGY = """
 from sdsnn_lightning import Strategy
 
@@ -61,8 +31,9 @@ class LogitMSE(Strategy):
 @pytest.fixture
 def toy(workdir):
     """A folder as a user has it: two experiments and a module with a strategy of his own."""
-    Path("teacher.yaml").write_text(TEACHER)
-    Path("toy.yaml").write_text(STUDENT)
+    write_toy()
+    own = STUDENT.replace("sdsnn_lightning.strategies.LogitDistillation", "strategy_for_tests.LogitMSE")
+    Path("toy.yaml").write_text(own)
     Path("strategy_for_tests.py").write_text(STRATEGY)
     return workdir
 
@@ -70,17 +41,7 @@ def toy(workdir):
 def run(*words):
     """A command in a process of its own."""
     command = [sys.executable, "-m", "sdsnn_lightning", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-def refusal(capsys, *words):
-    """What a command says before it ends with exit code 2."""
-    with pytest.raises(SystemExit) as end:
-        main(list(words))
-    assert end.value.code == 2
-    text = capsys.readouterr().err.strip().splitlines()[-1]
-    assert text.startswith("error: ")
-    return text
+    return subprocess.run(command, capture_output=True, text=True, timeout=280)
 
 
 def test_fit_trains_the_teacher_first_then_test_reports(toy, capsys):
@@ -235,50 +196,20 @@ def test_wandb_offline_run_holds_the_whole_config(toy, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     done = run("fit", "--config", "toy.yaml", "--wandb.tags", "[mine]", "--wandb.group", "together")
     assert done.returncode == 0, done.stderr
-    (file,) = Path("runs/toy/version_0/wandb").glob("offline-run-*/run-*.wandb")
-    config, history, tags = read_wandb(file)
-    assert config["model"]["init_args"]["student"]["class_path"] == "toy.ToyNet"
-    assert config["trainer"]["callbacks"][0]["init_args"]["weight"] == 0.5
-    assert config["data_source"] == "simulated"
-    assert {"train/task", "train/LogitMSE", "val/WAR"} <= history
-    assert set(tags) == {"mine", "data_source: simulated"}
-
-
-def wandb_records(file):
-    """The records of W&B's run file: LevelDB's log format, 32 kB blocks of (crc, length, type) and a payload."""
-    data, position, parts = file.read_bytes(), 7, []
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        parts.append(data[position + 7 : position + 7 + length])
-        position += 7 + length
-        if kind in (1, 4):  # whole, or last of several parts
-            yield b"".join(parts)
-            parts = []
-
-
-def read_wandb(file):
-    """Reads the configuration, the names of all logged values and the tags out of W&B's own run file."""
-    from wandb.proto import wandb_internal_pb2
-
-    config, names, tags = {}, set(), []
-    for data in wandb_records(file):
-        record = wandb_internal_pb2.Record.FromString(data)
-        updates = list(record.config.update) + list(record.run.config.update)
-        config.update({item.key or item.nested_key[0]: json.loads(item.value_json) for item in updates})
-        names |= {item.key or "/".join(item.nested_key) for item in record.history.item}
-        tags = list(record.run.tags) or tags
-    return config, names, tags
+    (file,) = run_files(Path("runs/toy/version_0"))
+    kept = RunFile(file)
+    assert kept.config["model"]["init_args"]["student"]["class_path"] == "toy.ToyNet"
+    assert kept.config["trainer"]["callbacks"][0]["init_args"]["weight"] == 0.5
+    assert kept.config["data_source"] == "simulated"
+    assert {"train/task", "train/LogitMSE", "val/WAR"} <= set().union(*kept.history)
+    assert kept.tags == {"mine", "data_source: simulated"}
 
 
 def test_two_seeds_started_at_once_keep_their_own_teachers_and_folders(toy):
     command = [sys.executable, "-m", "sdsnn_lightning", "fit", "--config", "toy.yaml", "--seed_everything"]
     runs = [subprocess.Popen([*command, seed], stderr=subprocess.PIPE, text=True) for seed in ("1", "2", "2")]
     for process in runs:
-        assert process.wait(120) == 0, process.stderr.read()
+        assert process.wait(280) == 0, process.stderr.read()
     teachers = {}
     for folder in Path("runs/toy_teacher").glob("version_*"):
         seed = yaml.safe_load((folder / "config.yaml").read_text())["seed_everything"]

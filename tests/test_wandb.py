@@ -18,6 +18,7 @@ import pytest
 import torch
 import wandb
 from lightning.pytorch import Callback
+from refusal import refusal
 from torch import nn
 from wandb_file import RunFile, run_files
 
@@ -286,9 +287,6 @@ def test_an_agent_names_the_run(tmp_path, monkeypatch):
 
 def test_a_wrong_mode_is_refused(tmp_path, monkeypatch, capsys):
     settle(tmp_path, monkeypatch, "ofline")
-    with pytest.raises(SystemExit) as end:
-        main(["fit", "--config", "toy.yaml"])
-    assert end.value.code == 2
-    line = capsys.readouterr().err.splitlines()[-1]
+    line = refusal(capsys, "fit", "--config", "toy.yaml")
     assert line == "error: the variable WANDB_MODE is 'ofline'; set it to online, offline or disabled"
     assert not Path("runs").exists()

@@ -5,18 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from toy_files import TEACHER
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "cluster" / "sweep.sbatch"
-EXPERIMENT = """
-name: toy
-data: {class_path: toy.ToyData}
-model:
-  class_path: sdsnn_lightning.Classifier
-  init_args:
-    network: {class_path: toy.ToyNet}
-    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}
-trainer: {max_epochs: 1, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
-"""
 SWEEP = """
 name: rates
 config: [toy.yaml]
@@ -32,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 def test_four_trials_run_on_the_ray_of_the_job(slurm, tmp_path):
     pytest.importorskip("ray", reason="the extra `sweeps` is not installed")
-    (tmp_path / "toy.yaml").write_text(EXPERIMENT)
+    (tmp_path / "toy.yaml").write_text(TEACHER)
     (tmp_path / "rates.yaml").write_text(SWEEP)
     options = ("--cpus-per-task=2", f"--chdir={tmp_path}", f"--output={tmp_path}/job.out")
     job = slurm.submit(*options, str(SCRIPT), "rates.yaml")
@@ -42,7 +33,7 @@ def test_four_trials_run_on_the_ray_of_the_job(slurm, tmp_path):
         rate = yaml.safe_load((folder / "config.yaml").read_text())["model"]["init_args"]["optimizer"]["init_args"][
             "lr"
         ]
-        assert json.loads((folder / "results.json").read_text())["fit"]["steps"] == 6
+        assert json.loads((folder / "results.json").read_text())["fit"]["steps"] == 12
         rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
         scores[rate] = float(next(row[rows[0].index("val/task")] for row in rows[1:] if row[rows[0].index("val/task")]))
     assert sorted(scores) == [0.001, 0.01, 0.1, 1.0], said

@@ -2,11 +2,14 @@
 
 import json
 import re
+import shlex
 import shutil
+from html import unescape
 from statistics import mean, stdev
 
 import numpy as np
 import pytest
+from refusal import refusal
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.reports.collect import collect
@@ -125,6 +128,17 @@ def test_runs_without_details_still_make_a_page(fitted, tmp_path):
     text = page(collect([old]), tmp_path)
     assert text.count('src="data:image/png') == 3  # confusion, raster and clip as the test drew them
     assert "Layers in numbers" not in text
+    assert "lightning test" not in text  # not without its configuration
+
+
+def test_the_page_says_how_an_old_run_gets_the_rest(fitted, tmp_path):
+    old = shutil.copytree(fitted / "maps/version_0", tmp_path / "old runs/maps/version_0")
+    (old / "details.json").unlink()
+    (command,) = re.findall(r"lightning (test --config .*)</pre>", page(collect([old]), tmp_path))
+    main(shlex.split(unescape(command)))
+    text = page(collect([old]), tmp_path)
+    assert "test again" not in text
+    assert "Accuracy after every number of time steps" in text
 
 
 def test_same_name_other_settings_is_another_row(fitted, tmp_path):
@@ -147,16 +161,9 @@ def test_same_name_other_settings_is_another_row(fitted, tmp_path):
 def test_a_broken_file_is_one_line(fitted, tmp_path, capsys, file, content, said):
     run = shutil.copytree(fitted / "wide/version_0", tmp_path / "wide/version_0")
     (run / file).write_text(content)
-    with pytest.raises(SystemExit) as end:
-        main(["report", str(run)])
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert said in line
+    assert said in refusal(capsys, "report", run, alone=True)
 
 
 def test_a_page_that_cannot_be_written_names_the_option(folders, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SystemExit) as end:
-        main(["report", str(folders[1]), "--output", str(tmp_path / "file" / "report.html")])
-    assert end.value.code == 2
-    assert "--output" in capsys.readouterr().err
+    assert "--output" in refusal(capsys, "report", folders[1], "--output", tmp_path / "file" / "report.html")

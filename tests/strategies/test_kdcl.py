@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
+from refusal import refusal
 from toy import TimedToy, ToyNet
 
 from sdsnn_lightning.checkpoints import load_checkpoint
@@ -244,10 +245,7 @@ def test_wrong_options_are_refused(options, message):
     ],
 )
 def test_a_mistake_in_the_experiment_is_one_line(place, capsys, words, message):
-    with pytest.raises(SystemExit) as end:
-        main(["fit", "--config", "toy.yaml", *words])
-    assert end.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message in refusal(capsys, "fit", "--config", "toy.yaml", *words)
 
 
 def test_the_schedule_warms_up_and_decays():

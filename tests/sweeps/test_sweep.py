@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sweep_toy import write_toy
+from toy_files import write_toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 LR = "model.init_args.optimizer.init_args.lr"
