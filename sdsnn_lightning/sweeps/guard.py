@@ -58,7 +58,7 @@ def main() -> None:
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
             )
         try:
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
             code = process.poll()
             while code is None:
                 code = end_group(process, float(seconds)) if starter_gone(PERIOD) else process.poll()

@@ -12,8 +12,6 @@ from sdsnn_lightning.whole import write_text
 
 FINISHED = ("done", "stopped", "failed")
 """A sweep that is started again does not run these trials again."""
-INTERRUPTED = (130, 143, -2, -15)
-"""Exit codes of a trial that somebody stopped; it goes on when the sweep does."""
 
 
 @dataclass

@@ -2,24 +2,20 @@
 
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdsnn_lightning.cli import INTERRUPTED, TERMINATED
 from sdsnn_lightning.sweeps.process import GuardedProcess
-from sdsnn_lightning.sweeps.records import (
-    FINISHED,
-    INTERRUPTED,
-    Record,
-    epochs_in,
-    last_line,
-    read_record,
-    write_record,
-)
+from sdsnn_lightning.sweeps.records import FINISHED, Record, epochs_in, last_line, read_record, write_record
 
 PERIOD = 0.5  # seconds between two looks at metrics.csv
+STOPPED = (INTERRUPTED, TERMINATED, -signal.SIGINT, -signal.SIGTERM)
+"""Exit codes of a trial that somebody stopped; it goes on when the sweep does."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ class TrialRun:
     def _goes_on(self, code: int) -> bool:
         """Notes how a command ended, and starts the test if one is due."""
         seconds = self.record.seconds + time.monotonic() - self.began
-        if code in INTERRUPTED:
+        if code in STOPPED:
             self._note(state="interrupted" if self.what == "fit" else "fitted", seconds=seconds)
         elif code != 0:
             said = last_line(self.job.output, self.offset) or "without a word"
