@@ -1,8 +1,10 @@
 """The README's code runs as printed."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from places import REPOSITORY
@@ -17,7 +19,7 @@ def blocks(language):
 
 
 def test_network_yaml_and_strategy_of_the_readme_train(workdir):
-    network, strategy = blocks("python")
+    network, strategy, _ = blocks("python")
     Path("mine.py").write_text(network)
     Path("my_strategy.py").write_text(strategy)
     (experiment,) = blocks("yaml")
@@ -38,6 +40,32 @@ def test_network_yaml_and_strategy_of_the_readme_train(workdir):
     assert checkpoint["global_step"] == 2
     header = Path("runs/mine/version_0/metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/MatchHidden_weight", "train/LogitDistillation_weight", "val/UAR"} <= set(header)
+
+
+def test_data_set_of_the_readme_serves_an_experiment(workdir):
+    Path("recordings.py").write_text(blocks("python")[2])
+    rng = np.random.default_rng(0)
+    for part, number in (("train", 6), ("val", 2), ("test", 3)):
+        for label, word in enumerate(("left", "right")):
+            Path("mine", part, word).mkdir(parents=True)
+            for k in range(number):
+                np.save(Path("mine", part, word, f"{k}.npy"), rng.random((20, 8), dtype=np.float32) + label)
+    (line,) = re.findall(r"^`(data: .*)` in a YAML uses it\.$", TEXT, flags=re.MULTILINE)
+    network = {"class_path": "sdsnn_lightning.networks.SpikingKeyword", "init_args": {"mels": 8, "hidden": 16}}
+    optimizer = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}
+    model = {"class_path": "sdsnn_lightning.Classifier", "init_args": {"network": network, "optimizer": optimizer}}
+    experiment = yaml.safe_load(line) | {
+        "name": "recordings",
+        "model": model,
+        "trainer": {"max_epochs": 8, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False},
+    }
+    experiment["data"]["init_args"] = {"root": "mine", "steps": 20, "features": 8, "batch_size": 4}
+    Path("mine.yaml").write_text(yaml.safe_dump(experiment))
+    main(["fit", "--config", "mine.yaml"])
+    main(["test", "--config", "mine.yaml", "--ckpt_path", "best"])
+    results = json.loads(Path("runs/recordings/version_0/results.json").read_text())
+    assert results["data_source"] == "real"
+    assert results["test"]["WAR"] == 1.0  # the classes differ in loudness
 
 
 def test_every_file_and_experiment_the_readme_names_exists():
