@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -52,6 +53,20 @@ def check_names(name: str | None, runs: str | None) -> None:
             raise ConfigError(f"{key} is {value!r}; give a text that can name a folder")
     if Path(str(name)).is_absolute() or ".." in Path(str(name)).parts:
         raise ConfigError(f"name is {name!r}, which leads out of the folder of all runs; set runs: for another folder")
+
+
+def check_sections(options: Mapping[str, Any]) -> None:
+    """Refuses sections that are there and hold nothing, as a key without a value does in YAML.
+
+    Args:
+        options: The configuration of a subcommand.
+
+    Raises:
+        ConfigError: If one is empty.
+    """
+    for key in ("trainer", "checkpoint", "wandb"):
+        if options.get(key) is None:
+            raise ConfigError(f"{key} is empty in the configuration; give its values, or take the key out for defaults")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from sdsnn_lightning import runs, slurm
 from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
 from sdsnn_lightning.checkpoints import LAST, WholeCheckpoints, check_source, load_checkpoint, usable_checkpoint
 from sdsnn_lightning.classifier import Classifier
-from sdsnn_lightning.config_checks import check_files, check_names, plain_construction
+from sdsnn_lightning.config_checks import check_files, check_names, check_sections, plain_construction
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.faults import StopTogether, plain_errors
@@ -157,6 +157,7 @@ class Experiment(LightningCLI):
         """
         options = self.options
         check_names(options.name, options.runs)
+        check_sections(options)
         slurm.leave_shells_alone()
         if self.subcommand == "fit":
             self.earlier = slurm.earlier_folder(Path(options.runs), options.name, options.version, self.words)

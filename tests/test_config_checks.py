@@ -1,6 +1,10 @@
 """What the parser would tell by a traceback."""
 
+from pathlib import Path
+
 import pytest
+from refusal import refusal
+from toy_files import write_toy
 
 from sdsnn_lightning.config_checks import check_files, check_names, plain_construction
 from sdsnn_lightning.errors import ConfigError, DataError
@@ -82,3 +86,12 @@ def test_what_is_clear_already_comes_through():
         wrapped(ValueError, UNION, refuse)  # the command line finds the one-line error below
     with pytest.raises(ValueError, match="just wrong"), plain_construction():
         raise ValueError("just wrong")
+
+
+@pytest.mark.parametrize("key", ["trainer", "checkpoint", "wandb", "model", "data"])
+def test_a_section_that_holds_nothing_is_named(workdir, capsys, key):
+    write_toy()
+    Path("empty.yaml").write_text(f"{key}:\n")
+    said = refusal(capsys, "fit", "--config", "toy.yaml", "--config", "empty.yaml")
+    assert key in said
+    assert not Path("runs").exists()
