@@ -17,6 +17,7 @@ from sdsnn_lightning import runs, slurm
 from sdsnn_lightning.checkpoints import BEST, LAST
 from sdsnn_lightning.cli import TERMINATED
 from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.whole import whole_path
 
 # What launchers set for the ranks of one run, by the beginning of the name.
 LAUNCHER_VARIABLES = (
@@ -153,7 +154,6 @@ def _train(target: Path, experiment: str, config: dict[str, Any], words: list[st
         raise ConfigError(f"training the teacher failed with exit code {code}; see above and mend {experiment}")
     if kept == last:
         rank_zero_warn(f"the teacher was trained without validation, so none of its states is the best: taking {last}")
-    partial = target.with_suffix(".partial")
-    shutil.copyfile(kept, partial)
-    os.replace(partial, target)
+    with whole_path(target) as aside:
+        shutil.copyfile(kept, aside)
     rank_zero_info(f"teacher trained: {target}")
