@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback
+from torch.utils.data import Dataset
 
 from sdsnn_lightning.checkpoints import load_checkpoint
 from sdsnn_lightning.cli import main
@@ -64,6 +65,35 @@ def test_every_epoch_has_its_own_order_whatever_came_before():
     assert whole != batches(1, 0, epoch=4)
     assert batches(1, 0, epoch=3, done=1) == whole[1:]
     assert batches(1, 0, epoch=3, done=2, workers=1) == whole[2:]
+
+
+class Draws(Dataset):
+    """Every sample is a number drawn when it is fetched."""
+
+    def __len__(self):
+        return 21
+
+    def __getitem__(self, index):
+        return torch.rand(())
+
+
+def drawn(epochs, workers, done=0):
+    """What the epochs draw, one after the other in the same loader processes."""
+    loader = TrainLoader(Draws(), 1, 0, lambda: done, batch_size=4, num_workers=workers, persistent_workers=workers > 0)
+    found = []
+    for epoch in epochs:
+        loader.sampler.set_epoch(epoch)
+        found.append([batch.tolist() for batch in loader])
+    return found
+
+
+def test_a_batch_draws_by_its_place_however_many_processes_load(monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "1")
+    whole = drawn([0, 1], workers=0)
+    assert whole[0] != whole[1]
+    assert drawn([0, 1], workers=2) == whole
+    assert drawn([1], workers=1) == whole[1:]
+    assert drawn([1], workers=2, done=2) == [whole[1][2:]]
 
 
 def test_two_processes_see_the_global_batches_of_one():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, get_worker_info
 
 from sdsnn_lightning.seeding import seed_place
 
@@ -28,10 +28,42 @@ class Order(DistributedSampler):
         return islice(super().__iter__(), self.skip, None)
 
 
+class _Places:
+    """The batches of an epoch: the place in the run of each, and the indices of its samples."""
+
+    def __init__(self, batches: BatchSampler, order: Order) -> None:
+        self.batches, self.order = batches, order
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[tuple[int, int, int], list[int]]]:
+        first = self.order.skip // self.batches.batch_size
+        for batch, indices in enumerate(self.batches, start=first):
+            yield (self.order.epoch, batch, self.order.rank), indices
+
+
+class _Seeded(Dataset):
+    """A data set that, in a loader process, draws what belongs to the place of a batch, whatever came before."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitems__(self, batch: tuple[tuple[int, int, int], list[int]]) -> list[Any]:
+        place, indices = batch
+        if get_worker_info() is not None:  # in the training process, the loader has done so
+            seed_place(*place)
+        fetch = getattr(self.dataset, "__getitems__", None)
+        return fetch(indices) if fetch else [self.dataset[index] for index in indices]
+
+
 class TrainLoader(DataLoader):
     """A shuffling loader that goes on where an interrupted epoch was, and seeds every batch by its place in the run.
 
-    Whatever is drawn from one batch on (by the data set without loader processes, by the augmentation, by dropout)
+    Whatever is drawn from one batch on (by the data set, also in loader processes, by the augmentation, by dropout)
     depends on seed, epoch, batch and rank alone. The Trainer's progress says where to go on: nothing else is saved.
     """
 
@@ -45,8 +77,13 @@ class TrainLoader(DataLoader):
             done: Tells how many batches of the epoch are behind; asked when an epoch starts.
             **options: Of `DataLoader`.
         """
-        super().__init__(dataset, sampler=Order(dataset, world, rank), **options)
+        super().__init__(_Seeded(dataset), sampler=Order(dataset, world, rank), **options)
         self.done = done
+
+    @property
+    def _index_sampler(self) -> Any:
+        """What torch's loader hands to the data set, batch by batch."""
+        return _Places(self.batch_sampler, self.sampler)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yields the batches of one epoch. As a generator it starts with the first one, when the epoch is known."""
