@@ -197,6 +197,7 @@ class RunLogger(WandbLogger):
             self._wandb_init["mode"] = "offline"
         if self._wandb_init["mode"] == "offline":
             self._wandb_init.pop("resume", None)  # wandb warns that it asks no server; the id is what counts
+            wandb.setup().settings.mode = "offline"  # else it sends its own statistics, and waits for an answer
         try:
             run = super().experiment
         except (wandb.Error, OSError, ValueError) as error:
