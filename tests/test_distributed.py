@@ -12,7 +12,6 @@ from refusal import refusal
 from toy import ToyData, ToyNet
 
 from sdsnn_lightning.checkpoints import load_checkpoint
-from sdsnn_lightning.cli import main
 
 TEACHER = """
 name: toy_teacher
