@@ -59,7 +59,8 @@ def run_trainer(args: list[str] | None = None, out: Path | None = None) -> None:
         word: common | {"default_config_files": [str(DEFAULTS)], "epilog": example(word)} for word in TRAINER_WORDS
     }
     others = f"Other commands: {', '.join(OWN_COMMANDS)}; each has a --help. {example('fit')}"
-    main_parser = common | {"prog": program(), "epilog": others}
+    about = "Distil spiking neural networks under frozen teachers: one YAML, one result."
+    main_parser = common | {"prog": program(), "description": about, "epilog": others}
     Experiment(args=args, out=out, parser_kwargs={**main_parser, **words})
 
 
@@ -118,7 +119,7 @@ def main(args: list[str] | None = None) -> None:
         elif words[:1] == ["predict"] and len(words) > 1 and not words[1].startswith("-"):
             import_module("sdsnn_lightning.predict_file").main(words[1:])  # predict RUN INPUT: no configuration named
         else:
-            run_trainer(args)
+            run_trainer(args if words else ["--help"])
         sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def config_files(words: list[str]) -> list[str]:
     Returns:
         Their paths.
     """
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    pairs = zip_longest(words, words[1:], fillvalue="")
     return [
         word.partition("=")[2] or following
         for word, following in pairs
@@ -55,7 +56,7 @@ def config_files(words: list[str]) -> list[str]:
 def trainer_words(words: list[str]) -> list[str]:
     """The overrides of the Trainer on a command line that hold for teacher and student alike, for instance limits."""
     kept: list[str] = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue="--"):
         if word.startswith("--trainer.") and not word.startswith(("--trainer.callbacks", "--trainer.logger")):
             kept += [word] if "=" in word or following.startswith("--") else [word, following]
     return kept

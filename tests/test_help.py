@@ -56,6 +56,13 @@ def test_the_main_help_names_every_command(capsys):
     assert EXAMPLES["fit"] in text
 
 
+def test_without_a_word_it_says_what_there_is(capsys):
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert end.value.code == 0
+    assert EXAMPLES["fit"] in " ".join(capsys.readouterr().out.split())
+
+
 def test_examples_are_copied_whole_once(workdir, capsys):
     main(["examples"])
     assert "eye.yaml: A first run" in capsys.readouterr().out
