@@ -55,7 +55,7 @@ def test_wandb_is_told(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_MODE")
     (finding,) = machine.wandb()
-    assert finding == Finding("note", "nobody is logged in: runs are offline; wandb login")
+    assert finding == Finding("note", "nobody is logged in: runs are offline; to have them online: wandb login")
     monkeypatch.setenv("WANDB_MODE", "sometimes")
     (finding,) = machine.wandb()
     assert finding.kind == "FAIL"

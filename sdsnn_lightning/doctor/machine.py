@@ -115,7 +115,7 @@ def devices() -> Iterator[Finding]:
 
     from sdsnn_lightning.cores import usable_cores
 
-    yield Finding("ok", f"{usable_cores()} cores to use, torch takes {torch.get_num_threads()} threads")
+    yield Finding("ok", f"cores to use: {usable_cores()}; threads of torch: {torch.get_num_threads()}")
     free = shutil.disk_usage(".").free / 1e9
     yield Finding("ok" if free > 5 else "note", f"{free:.0f} GB free in {Path.cwd()}")
     if torch.backends.mps.is_available():
@@ -154,7 +154,7 @@ def wandb() -> Iterator[Finding]:
         return
     chosen = f" (WANDB_MODE is {os.environ['WANDB_MODE']})" if "WANDB_MODE" in os.environ else ""
     if not logged_in():
-        yield Finding("note", f"nobody is logged in: runs are {mode}{chosen}; wandb login")
+        yield Finding("note", f"nobody is logged in: runs are {mode}{chosen}; to have them online: wandb login")
         return
     yield Finding("ok", f"logged in: runs are {mode}{chosen}")
     if mode == "online":
