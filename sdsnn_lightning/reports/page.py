@@ -88,7 +88,7 @@ def comparison(groups: Sequence[Group]) -> Iterator[Picture]:
         yield vector(prefix_chart(prefixes), "Accuracy after every number of time steps", note)
     for source in dict.fromkeys(group.runs[0].source for group in groups):
         points = energy_points([group for group in groups if group.runs[0].source == source])
-        if points:
+        if len(points) > 1:  # one experiment by itself is no comparison
             means = [tuple(np.mean(runs, axis=0)) for runs in points.values()]
             best = [list(points)[index] for index in pareto_front(means)]
             yield vector(pareto_chart(points), f"Accuracy and energy: {source}", f"On the front: {', '.join(best)}.")
