@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,6 @@ from sdsnn_lightning.cores import usable_cores
 from sdsnn_lightning.data_commands.spike_conversion import Tally, convert
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.progress import watched
-
-if TYPE_CHECKING:  # the data package imports torch, which `sdsnn data --help` need not wait for
-    pass
 
 EPILOG = """examples:
   one file of all recordings, sorted by path:
