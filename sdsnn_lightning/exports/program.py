@@ -68,7 +68,7 @@ def save_program(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> 
     check_stream(network, step, inputs, state)  # says plainly what the comparison below could not
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     moving = (*({0: batch} for _ in frames), tuple({0: batch} for _ in state))
-    wrapped = _Flat(step, len(frames))
+    wrapped = _Flat(step)
     try:
         with torch.no_grad():
             program = torch.export.export(wrapped, (*frames, state), dynamic_shapes=(moving,))
@@ -86,11 +86,11 @@ def save_program(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> 
 
 
 class _Flat(nn.Module):
-    """The signature of the program, with a fixed number of arguments."""
+    """Takes its arguments as one tuple, as `dynamic_shapes` states them, whatever a step calls its own."""
 
-    def __init__(self, step: nn.Module, count: int) -> None:
+    def __init__(self, step: nn.Module) -> None:
         super().__init__()
-        self.step, self.count = step, count
+        self.step = step
 
     def forward(self, *arguments: Tensor | State) -> tuple[Tensor, State]:
         return self.step(*arguments)
