@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdsnn_lightning.pictures import HATCHES, _figure
+from sdsnn_lightning.pictures import HATCHES, blank_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ def style(index: int) -> dict[str, Any]:
 
 def _axes(height: float, entries: int) -> tuple["Figure", Any]:
     """A figure with one pair of axes, and room below for a legend of so many entries."""
-    figure = _figure(WIDTH, height + 0.22 * ((entries + 1) // 2))
+    figure = blank_figure(WIDTH, height + 0.22 * ((entries + 1) // 2))
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.85", linewidth=0.6)
@@ -171,7 +171,7 @@ def layer_chart(layers: Sequence[Mapping[str, Any]]) -> "Figure | None":
     if not panels:
         return None
     heights = [len(values) + 2 for values, _ in panels]
-    figure = _figure(WIDTH, 0.24 * sum(heights) + 0.3)
+    figure = blank_figure(WIDTH, 0.24 * sum(heights) + 0.3)
     grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
     for index, (values, title) in enumerate(panels):
         axes = figure.add_subplot(grid[index])

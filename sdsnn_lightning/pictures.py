@@ -22,7 +22,7 @@ STEPS_SHOWN = 16
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo")
 
 
-def _figure(width: float, height: float) -> "Figure":
+def blank_figure(width: float, height: float) -> "Figure":
     """An empty figure of a size in inches, with a layout that keeps labels apart."""
     from matplotlib.figure import Figure
 
@@ -51,7 +51,7 @@ def confusion_picture(confusion: Tensor | NDArray, class_names: Sequence[str]) -
     counts, size = _array(confusion).astype(float), len(class_names)
     samples = counts.sum(1)
     share = counts / np.maximum(samples[:, None], 1)
-    figure = _figure(2.4 + 0.5 * size if size <= 20 else 12, 2 + 0.45 * size if size <= 20 else 11)
+    figure = blank_figure(2.4 + 0.5 * size if size <= 20 else 12, 2 + 0.45 * size if size <= 20 else 11)
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Greys", vmin=0, vmax=1)
     if size <= 20:
@@ -87,7 +87,7 @@ def recall_bars(scores: Mapping[str, float | Tensor], width: float = 6.5) -> "Fi
             grouping, name = key.split("/", 1)
             panels.setdefault(grouping, {})[name] = float(value)
     heights = [len(panel) for panel in panels.values()] or [1]
-    figure = _figure(width, 0.8 + 0.32 * sum(heights) + 0.5 * len(heights))
+    figure = blank_figure(width, 0.8 + 0.32 * sum(heights) + 0.5 * len(heights))
     grid = figure.add_gridspec(len(heights), 1, height_ratios=[n + 1 for n in heights])
     for index, (grouping, panel) in enumerate(panels.items()):
         axes = figure.add_subplot(grid[index])
@@ -122,7 +122,7 @@ def raster_picture(
         The figure; of large layers `ROWS_SHOWN` neurons, evenly picked.
     """
     rows = len(spikes) or 1
-    figure = _figure(width, 0.6 + 1.25 * rows)
+    figure = blank_figure(width, 0.6 + 1.25 * rows)
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     for axes, (layer, fired) in zip(panels, spikes.items(), strict=False):
         _raster(axes, _array(fired), layer, (whole or {}).get(layer))
@@ -183,7 +183,7 @@ def clip_strip(
     images = [(name, _array(rows)) for name, rows in (("frames", frames), ("events", events)) if rows is not None]
     heights = [1.0] * len(images) + [0.9] * len(spikes) + [0.3 + 0.22 * classes]
     shown = _evenly(steps, STEPS_SHOWN)
-    figure = _figure(1.6 + 1.0 * max(len(shown), 5), 0.7 + sum(heights) + 0.25 * len(heights))
+    figure = blank_figure(1.6 + 1.0 * max(len(shown), 5), 0.7 + sum(heights) + 0.25 * len(heights))
     grid = figure.add_gridspec(len(heights), len(shown), height_ratios=heights)
     for row, (name, pictures) in enumerate(images):
         low, high = pictures.min(), pictures.max()
@@ -244,7 +244,7 @@ def prediction_strip(
     """
     shares, times = _array(probabilities), np.asarray(seconds)
     best = shares.argmax(1)
-    figure = _figure(11, 1.6 + 0.28 * len(class_names) + (1.4 if thumbnails else 0))
+    figure = blank_figure(11, 1.6 + 0.28 * len(class_names) + (1.4 if thumbnails else 0))
     ratios = ([1.3] if thumbnails else []) + [0.8 + 0.24 * len(class_names)]
     grid = figure.add_gridspec(len(ratios), max(len(thumbnails), 1), height_ratios=ratios)
     for column, (time, image) in enumerate(thumbnails):

@@ -14,7 +14,7 @@ from sdsnn_lightning.data.cifar10_dvs import CIFAR10DVS
 from sdsnn_lightning.data.single_eye import EVENT_MEAN, EVENT_STD, FRAME_MEAN, FRAME_STD, SingleEye
 from sdsnn_lightning.data.speech_commands import SpeechCommands
 from sdsnn_lightning.data.spiking_speech import SpikingSpeech
-from sdsnn_lightning.data.video_windows import FPS
+from sdsnn_lightning.data.video_files import FPS
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.trained import Trained
 from sdsnn_lightning.whole import whole_path, write_text

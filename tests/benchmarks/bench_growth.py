@@ -72,6 +72,7 @@ def measure(sizes: dict[str, int], options: Options) -> tuple[list[float], float
 def draw(found: dict[str, dict[int, tuple[float, float]]], path: Path) -> None:
     """Draws time and memory per sample over each size; the file appears when whole."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
     figure = Figure(figsize=(12, 3.2), layout="constrained", dpi=120)
     axes = figure.subplots(1, len(found))
@@ -81,6 +82,11 @@ def draw(found: dict[str, dict[int, tuple[float, float]]], path: Path) -> None:
             axis.plot(list(points), [v[column] / b for v, b in zip(points.values(), batch, strict=True)], marker,
                       label=label, color="black" if column == 0 else "grey")  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel=name)
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xticks(list(points), [str(size) for size in points])
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
+        axis.tick_params(labelsize=8, which="both")
         axis.legend(fontsize=8)
     figure.suptitle("Training step of SpikeSCR, one size changed at a time", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
