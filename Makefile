@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench clean
+.PHONY: help setup demo test test-slow test-all lint bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -30,8 +30,10 @@ demo: $(STAMP)  ## Train teacher and students on the embedded eye clips, print t
 test: $(STAMP)  ## Run the fast tests, two at a time
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
-test-all: $(STAMP)  ## Run every test, the slow ones too
-	$(BIN)/python -m pytest
+test-slow: $(STAMP)  ## Run the slow tests, one at a time
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow  ## Run every test
 
 lint: $(STAMP)  ## Check style, formatting and types
 	$(BIN)/ruff check .
