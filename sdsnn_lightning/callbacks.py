@@ -38,7 +38,7 @@ class RunRecord(Callback):
         folder = self.folder or trainer.log_dir
         if trainer.is_global_zero and folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            source = {"data": type(data).__name__, "data_source": getattr(data, "data_source", None)}
+            source = {"data": type(data).__name__, "data_source": getattr(data, "origin", None)}
             if getattr(data, "protocol", None):
                 source["protocol"] = data.protocol  # what picks the checkpoint
             update_json(Path(folder) / "results.json", **source, **entries)

@@ -276,7 +276,7 @@ class Classifier(LightningModule):
         """Notes the classes and the data source beside the weights."""
         checkpoint["sdsnn"] = {
             "class_names": list(getattr(self._datamodule, "class_names", [])),
-            "data_source": getattr(self._datamodule, "data_source", None),
+            **{key: getattr(self._datamodule, key, None) for key in ("data_source", "origin")},
             "split": dict(getattr(self._datamodule, "split_key", {})),
         }
 

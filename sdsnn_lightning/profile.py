@@ -165,7 +165,7 @@ class Profiler(Trainer):
             raise ConfigError("profile needs at least one test batch; set trainer.limit_test_batches to 1 or more")
         about = {
             "data": type(datamodule).__name__,
-            "data_source": getattr(datamodule, "data_source", None),
+            "data_source": getattr(datamodule, "origin", None),
             "device": meter.device,
         }
         print_profiles(profiles, about)

@@ -113,7 +113,7 @@ def load_trained(path: Path) -> Trained:
     network = _build_network(files, len(names))
     check_state(network.state_dict(), state, what)
     network.load_state_dict(state)
-    return Trained(files, network.eval(), names, about.get("data_source"), data)
+    return Trained(files, network.eval(), names, about.get("origin") or about.get("data_source"), data)
 
 
 def _instantiate(key: str, kind: Any, content: Any, config: Path) -> Any:

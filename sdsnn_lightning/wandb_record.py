@@ -61,7 +61,7 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
         one's own modules are, else that of the package.
     """
     data, module = trainer.datamodule, trainer.lightning_module  # type: ignore[attr-defined]
-    facts: dict[str, Any] = {"data": type(data).__name__, "data_source": getattr(data, "data_source", None)}
+    facts: dict[str, Any] = {"data": type(data).__name__, "data_source": getattr(data, "origin", None)}
     if getattr(data, "protocol", None):
         facts["protocol"] = data.protocol
     teacher: Any = getattr(module, "teacher", None)

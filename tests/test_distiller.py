@@ -108,7 +108,8 @@ def test_teacher_never_trains_and_is_not_saved(tmp_path):
     content = load_checkpoint(tmp_path / "it.ckpt", "it")
     assert not [key for key in content["state_dict"] if key.startswith("teacher.")]
     assert "hyper_parameters" not in content
-    assert content["sdsnn"] == {"class_names": ["c0", "c1", "c2"], "data_source": "simulated", "split": {"fold": 0}}
+    sources = {"data_source": "simulated", "origin": "simulated"}
+    assert content["sdsnn"] == {"class_names": ["c0", "c1", "c2"], "split": {"fold": 0}, **sources}
 
 
 def test_two_strategies_of_one_class_live_side_by_side(tmp_path):

@@ -33,7 +33,7 @@ class DataModule(LightningDataModule):
         class_names: Class names in index order.
         input_shapes: Shape of every modality of the student's view without the batch axis, `[T, ...]`.
         groups: Names of the groups metrics are also reported for, by grouping, for instance `{"lighting": [...]}`.
-        data_source: `real` or `simulated`; written into every result.
+        data_source: Which of the two sources it is, `real` or `simulated`.
         root: The folder the data is read from.
 
     Example:
@@ -96,6 +96,16 @@ class DataModule(LightningDataModule):
     def mixes(self) -> bool:
         """Whether training batches blend samples, so that their targets are probabilities."""
         return False
+
+    @property
+    def origin(self) -> Literal["real", "simulated"] | None:
+        """What every result says of the data: `simulated` also where the folder of the real ones holds simulated ones.
+
+        The commands that simulate data leave their `simulated.json` there.
+        """
+        root = getattr(self, "root", None)
+        stamped = root is not None and (root / "simulated.json").is_file()
+        return "simulated" if stamped else getattr(self, "data_source", None)
 
     @property
     def num_classes(self) -> int:

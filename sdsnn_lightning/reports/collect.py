@@ -48,8 +48,9 @@ class Run:
         One class reads many folders, and scores on one say nothing about another.
         """
         facts = [str(self.results["data_source"])]
-        root = ((self.config.get("data") or {}).get("init_args") or {}).get("root")
-        if facts == ["real"] and root:
+        options = (self.config.get("data") or {}).get("init_args") or {}
+        root = options.get("root")
+        if root and (facts == ["real"] or options.get("source") == "real"):
             facts.append(Path(root).name)
         if self.results.get("protocol") == "test":
             facts.append("picked on test")

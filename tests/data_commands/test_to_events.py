@@ -11,6 +11,7 @@ from places import SHARED
 from refusal import refusal
 
 from sdsnn_lightning.cli import main
+from sdsnn_lightning.data import CIFAR10DVS
 from sdsnn_lightning.data.aedat import read_aedat
 from sdsnn_lightning.simulate.closed_loop import ClosedLoop
 
@@ -64,6 +65,10 @@ def test_folders_become_recordings_of_the_same_layout(folders, tmp_path, capsys)
     assert facts["recordings"] == {"cat": 3, "dog": 3}
     assert facts["source"] == "pictures"
     assert not list(tmp_path.glob(".out*"))
+    data = CIFAR10DVS(root=str(tmp_path / "out"), classes=["cat", "dog"], size=16, val_fraction=0.34)
+    assert (data.data_source, data.origin) == ("real", "simulated")  # which folder, and what results say of it
+    (tmp_path / "out" / "simulated.json").unlink()
+    assert data.origin == "real"
 
 
 def test_tars_keep_their_split_and_a_limit_changes_no_recording(tars, tmp_path, capsys):
