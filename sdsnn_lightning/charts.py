@@ -19,7 +19,7 @@ WIDTH = 5.0
 """Of every chart in inches."""
 # Dark enough for white paper, and told apart by most people with a colour deficiency (Okabe and Ito, 2008).
 COLOURS = ("#0072b2", "#d55e00", "#000000", "#007a5a", "#9b4a86", "#8a6d00")
-MARKERS = "osD^vPX*<>hp"
+MARKERS = "osD^vPX*<>hpd8H1+x"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 MARKS_A_LINE = 8
 SMALL_SHARE = 0.005

@@ -2,12 +2,13 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.reports.collect import collect
+from sdsnn_lightning.reports.collect import Group, collect
 from sdsnn_lightning.reports.table import markdown, print_table
-from sdsnn_lightning.whole import write_text
+from sdsnn_lightning.whole import whole_path, write_text
 
 
 def common_folder(folders: list[Path]) -> Path:
@@ -40,11 +41,39 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="The page; report.html in the folder all runs lie in by default.")
     parser.add_argument("--table", action="store_true", help="Print a Markdown table, and write no page.")
     parser.add_argument("--command", action="store_true", help="With --table: add the command that trained the run.")
+    parser.add_argument("--prefixes", action="store_true", help="With --table: add WAR after every number of steps.")
+    parser.add_argument("--pareto", type=Path, metavar="PNG", help="Also draw accuracy against energy into this file.")
     parser.add_argument(
         "--experiments", type=Path, default=Path("experiments"), metavar="FOLDER",
         help="Where the YAMLs are, for the notes (method, paper) of runs that were saved without any.",
     )  # fmt: skip
     return parser.parse_args(words)
+
+
+def draw_pareto(groups: Sequence[Group], path: Path) -> None:
+    """Draws accuracy against energy of all experiments into a PNG file.
+
+    Args:
+        groups: Of one data set, or the picture would compare what cannot be compared.
+        path: The file; its folder is made.
+
+    Raises:
+        ConfigError: If the experiments are of several data sets or without energy, or the file cannot be written.
+    """
+    from sdsnn_lightning.charts import pareto_chart
+    from sdsnn_lightning.reports.page import energy_points
+
+    sources = dict.fromkeys(group.runs[0].source for group in groups)
+    points = energy_points(groups)
+    if len(sources) > 1 or not points:
+        what = f"the runs are on {', '.join(sources)}" if len(sources) > 1 else "no run has its energy"
+        raise ConfigError(f"--pareto: {what}; name tested runs on one data set")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_path(path, ".png") as aside:
+            pareto_chart(points).savefig(aside, dpi=160)
+    except OSError as error:
+        raise ConfigError(f"--pareto {path}: cannot write ({error.strerror}); name another file") from error
 
 
 def main(words: list[str]) -> None:
@@ -54,12 +83,14 @@ def main(words: list[str]) -> None:
         words: Command-line words after `report`.
 
     Raises:
-        ConfigError: If the page cannot be written.
+        ConfigError: If the page or the picture cannot be written.
     """
     options = parse(words)
     groups = collect(options.runs)
+    if options.pareto:
+        draw_pareto(groups, options.pareto)
     if options.table:
-        print(markdown(groups, options.experiments, options.command))
+        print(markdown(groups, options.experiments, options.command, options.prefixes))
         return
     print_table(groups)
     path = (options.output or common_folder(options.runs) / "report.html").resolve()

@@ -79,13 +79,24 @@ def command(group: Group) -> str:
     return str(group.runs[0].results.get("fit", {}).get("command", "-"))
 
 
-def markdown(groups: Sequence[Group], experiments: Path, with_command: bool = False) -> str:
+def prefixes(group: Group) -> str:
+    """WAR in percent after 1, 2, ... T time steps, the mean over runs; `-` where it was not measured."""
+    known = [run.details["prefixes"]["WAR"] for run in group.runs if run.steps]
+    if len(known) < len(group.runs) or len(set(map(len, known))) != 1:
+        return "-"
+    return " ".join(f"{100 * mean(scores):.1f}" for scores in zip(*known, strict=True))
+
+
+def markdown(
+    groups: Sequence[Group], experiments: Path, with_command: bool = False, with_prefixes: bool = False
+) -> str:
     """The table as Markdown.
 
     Args:
         groups: The experiments.
         experiments: Folder with their YAMLs, for their notes.
         with_command: Whether to add the command that trained them.
+        with_prefixes: Whether to add the accuracy after every number of time steps.
 
     Returns:
         Its lines. `method`, `paper` and `steps` are left out where no experiment says them.
@@ -95,6 +106,8 @@ def markdown(groups: Sequence[Group], experiments: Path, with_command: bool = Fa
         row: dict[str, Any] = cells(group)
         said = notes(group, experiments)
         rows.append({"experiment": row.pop("experiment"), **{name: said.get(name, "-") for name in NOTES}, **row})
+        if with_prefixes:
+            rows[-1]["WAR % after 1, 2, ..."] = prefixes(group)
         if with_command:
             rows[-1]["command"] = f"`{command(group)}`"
     optional = (*NOTES, "steps")

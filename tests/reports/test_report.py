@@ -9,6 +9,7 @@ from statistics import mean, stdev
 
 import numpy as np
 import pytest
+from PIL import Image
 from refusal import refusal
 
 from sdsnn_lightning.cli import main
@@ -70,6 +71,17 @@ def test_table_has_mean_deviation_notes_and_command(folders, fitted, capsys, mon
     assert rows[1]["paper"] == "-"
     assert rows[0]["command"] == "`lightning fit --config maps.yaml --seed_everything 1`"
     assert not (fitted / "report.html").exists()
+
+
+def test_table_has_accuracy_after_every_step_and_a_picture_of_the_front(folders, fitted, capsys, tmp_path):
+    main(["report", *map(str, folders), "--table", "--prefixes", "--pareto", str(tmp_path / "new/front.png")])
+    header, _, first, _ = capsys.readouterr().out.splitlines()
+    kept = [load(fitted / f"maps/version_{n}/details.json")["prefixes"]["WAR"] for n in (0, 1)]
+    assert header.endswith("| WAR % after 1, 2, ... |")
+    assert first.endswith(f"| {' '.join(f'{50 * (a + b):.1f}' for a, b in zip(*kept, strict=True))} |")
+    with Image.open(tmp_path / "new/front.png") as picture:
+        assert picture.width > 600
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["front.png"]
 
 
 def test_notes_come_from_the_experiment_where_a_run_has_none(folders, capsys, tmp_path):
