@@ -118,7 +118,7 @@ def _statistics_kept(network: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, counted
 
 
-def run_in_segments(network: nn.Module, inputs: tuple[Tensor, ...], segments: int) -> Tensor:
+def run_in_segments(network: nn.Module, inputs: tuple[Tensor, ...], segments: int | None = None) -> Tensor:
     """Runs a network so that backward needs little memory: it computes the activations of each segment again.
 
     Between the segments one membrane a neuron is kept, and within one, while it is at work, what a forward pass of its
@@ -128,7 +128,7 @@ def run_in_segments(network: nn.Module, inputs: tuple[Tensor, ...], segments: in
     Args:
         network: Time-first; its `Leaky` neurons are all that mixes time steps.
         inputs: Its modalities `[T, B, ...]`.
-        segments: How many; `sqrt(T)` of them need the least.
+        segments: How many; by default `sqrt(T)`, which need the least.
 
     Returns:
         Logits `[T, B, K]`.
@@ -144,7 +144,7 @@ def run_in_segments(network: nn.Module, inputs: tuple[Tensor, ...], segments: in
 
     states: list[Tensor | None] = [None] * len(neurons)
     logits = []
-    for piece in cut(inputs, segments):
+    for piece in cut(inputs, segments or math.ceil(math.sqrt(max(len(x) for x in inputs)))):
         part, *states = checkpoint(run, piece, *states, use_reentrant=False)
         logits.append(part)
     again = True  # from here on it is backward that runs
@@ -193,6 +193,4 @@ class SegmentedClassifier(Classifier):
 
     def _trained_output(self, view: View) -> Output:
         """The logits, whose backward computes the rest again."""
-        inputs = network_inputs(self.network, view)
-        steps = max(len(x) for x in inputs)
-        return Output(run_in_segments(self.network, inputs, math.ceil(math.sqrt(steps))), {})
+        return Output(run_in_segments(self.network, network_inputs(self.network, view)), {})

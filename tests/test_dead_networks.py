@@ -8,12 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import wandb
-from test_wandb import FOLDER, KEY, said, settle
+from test_wandb import FOLDER, KEY, said, serving, settle
 from wandb_file import RunFile, run_files
 
 from sdsnn_lightning import loggers
@@ -132,18 +132,8 @@ def test_a_network_that_dies_while_a_run_trains_neither_stops_nor_holds_it(tmp_p
     settle(tmp_path, monkeypatch, "online")
     monkeypatch.setattr(loggers, "FINISH_SECONDS", 2.0)
     FallsSilent.sent.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), FallsSilent) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        try:
-            main(list(FIT))
-        finally:
-            FallsSilent.over.set()
-            server.shutdown()
-            thread.join()
+    with serving(FallsSilent, FallsSilent.over, monkeypatch):
+        main(list(FIT))
     run = (FOLDER / ID_FILE).read_text().strip()
     assert "UpsertBucket" in FallsSilent.sent
     (line,) = said(caplog)

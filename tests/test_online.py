@@ -6,14 +6,14 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
-from sdsnn_lightning import OnlineClassifier, Output
+from sdsnn_lightning import OnlineClassifier, Output, SegmentedClassifier
 from sdsnn_lightning.data import CIFAR10DVS, SpeechCommands
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.temporal import stepwise_cross_entropy
 from sdsnn_lightning.networks import SEWResNet, SpikingKeyword
 from sdsnn_lightning.neurons import PLIF, Leaky
 from sdsnn_lightning.neurons.sltt import SpatialLeaky
-from sdsnn_lightning.online import carried_states
+from sdsnn_lightning.segments import carried_states
 from sdsnn_lightning.types import Batch
 
 QUIET = {
@@ -130,10 +130,11 @@ def events(folder):
     )  # fmt: skip
 
 
-def test_a_convolutional_network_trains(tmp_path):
+@pytest.mark.parametrize("kind", [OnlineClassifier, SegmentedClassifier])
+def test_a_convolutional_network_trains(tmp_path, kind):
     torch.manual_seed(0)
     student = SEWResNet(10, modality="events", channels=2, width=0.05)
-    model = OnlineClassifier(student, num_classes=10, optimizer=lambda p: torch.optim.SGD(p, lr=0.05))
+    model = kind(student, num_classes=10, optimizer=lambda p: torch.optim.SGD(p, lr=0.05))
     before = [p.detach().clone() for p in student.parameters()]
     trainer = Trainer(max_steps=2, limit_val_batches=1, **QUIET)
     trainer.fit(model, events(tmp_path))

@@ -242,21 +242,28 @@ class Mute(BaseHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def serving(handler, ended, monkeypatch):
+    """W&B's server, as far as a run knows; answers that are held back are let go by the event `ended` at the end."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        try:
+            yield
+        finally:
+            ended.set()
+            server.shutdown()
+            thread.join()
+
+
 def test_a_server_that_takes_no_run_leaves_a_run_to_send_later(tmp_path, monkeypatch, caplog):
     settle(tmp_path, monkeypatch, "online")
     monkeypatch.setattr(loggers, "START_SECONDS", 1.0)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Mute)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    try:
+    with serving(Mute, Mute.hold, monkeypatch):
         main(["fit", "--config", "toy.yaml", "--trainer.max_epochs", "1"])
-    finally:
-        Mute.hold.set()
-        server.shutdown()
-        server.server_close()
     (line,) = said(caplog)
     assert "takes no run" in line
     assert "wandb sync" in line

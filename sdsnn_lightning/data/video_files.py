@@ -1,6 +1,7 @@
 """A video file, or a folder of images taken for one: its length and size, and its frames one by one."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -43,25 +44,31 @@ def look_at(path: Path) -> VideoFacts:
     Raises:
         DataError: If the file is missing, is no video, or has no time stamps.
     """
-    import av
-
     if path.is_dir():
         images = list_images(path)
         return VideoFacts(0.0, (len(images) - 1) / FPS, len(images), read_grey(images[0]).shape)
-    if not path.is_file():
-        raise DataError(f"{path}: no such video; set --data.root to a video file")
+    with _opened(path, "set --data.root to a video file", "is not a video ({}); give a video file") as (file, stream):
+        stamps = [packet.pts for packet in file.demux(stream) if packet.pts is not None]
+        if not stamps or stream.time_base is None:
+            raise DataError(f"{path}: has no time stamps; re-encode it, for instance into an mp4")
+        first, last = (float(stamp * stream.time_base) for stamp in (min(stamps), max(stamps)))
+        return VideoFacts(first, last, len(stamps), (stream.height, stream.width))
+
+
+@contextmanager
+def _opened(path: str | Path, missing: str, broken: str) -> Iterator[tuple[Any, Any]]:
+    """A video file and its first stream of images; `missing` and `broken` end the errors, the latter with a reason."""
+    import av
+
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such video; {missing}")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise DataError(f"{path}: holds no video stream; give a video file")
-            stream = container.streams.video[0]
-            stamps = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
-            if not stamps or stream.time_base is None:
-                raise DataError(f"{path}: has no time stamps; re-encode it, for instance into an mp4")
-            first, last = (float(stamp * stream.time_base) for stamp in (min(stamps), max(stamps)))
-            return VideoFacts(first, last, len(stamps), (stream.height, stream.width))
+            yield container, container.streams.video[0]
     except av.FFmpegError as error:
-        raise DataError(f"{path}: is not a video ({error.strerror}); give a video file") from error
+        raise DataError(f"{path}: {broken.format(error.strerror)}") from error
 
 
 def frames_from(path: Path, pixels: Literal["gray", "rgb24"] = "gray") -> Iterator[tuple[NDArray[np.uint8], float]]:
@@ -91,22 +98,12 @@ def frames_from_video(
     Raises:
         DataError: If the file is missing, holds no video, or cannot be decoded.
     """
-    import av
-
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such video; check the path")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"{path}: holds no video stream; give a video file")
-            stream = container.streams.video[0]
-            frames: Iterable[Any] = container.decode(stream)
-            if upsample_fps is not None:
-                frames = _interpolated(frames, stream, upsample_fps)
-            for frame in frames:
-                yield frame.to_ndarray(format=pixels), frame.time * 1e6
-    except av.FFmpegError as error:
-        raise DataError(f"{path}: cannot be decoded ({error.strerror}); re-encode or replace the file") from error
+    with _opened(path, "check the path", "cannot be decoded ({}); re-encode or replace the file") as (file, stream):
+        frames: Iterable[Any] = file.decode(stream)
+        if upsample_fps is not None:
+            frames = _interpolated(frames, stream, upsample_fps)
+        for frame in frames:
+            yield frame.to_ndarray(format=pixels), frame.time * 1e6
 
 
 def _interpolated(frames: Iterable[Any], stream: Any, fps: float) -> Iterator[Any]:

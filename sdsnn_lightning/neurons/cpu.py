@@ -49,7 +49,7 @@ def curve(kind: str, param: float) -> tuple[int, float, float]:
 def _scales(kind: str, param: float, dtype: torch.dtype) -> tuple[int, Tensor]:
     """`curve`, its constants as a tensor."""
     number, *scales = curve(kind, param)
-    return number, torch.tensor(scales, dtype=dtype)
+    return number, torch.tensor(scales, dtype=dtype, device="cpu")  # whatever the default is: kept for all calls
 
 
 @functools.cache

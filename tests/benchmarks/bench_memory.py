@@ -7,7 +7,6 @@ with the number of time steps where the sequence is run in sqrt(T) segments, and
 """
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -46,7 +45,7 @@ class Segmented(nn.Module):
         self.network = network
 
     def forward(self, frames: Tensor) -> Output:
-        return Output(run_in_segments(self.network, (frames,), math.ceil(math.sqrt(len(frames)))), {})
+        return Output(run_in_segments(self.network, (frames,)), {})
 
     def readout(self, logits: Tensor) -> Tensor:
         return self.network.readout(logits)  # type: ignore[operator]

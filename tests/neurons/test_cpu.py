@@ -180,3 +180,12 @@ def test_comes_from_a_yaml():
     neuron = parser.instantiate_classes(parser.parse_object({"neuron": spec})).neuron
     assert neuron.spike_grad == Rectangular(0.8)
     assert neuron.beta == 0.5
+
+
+def test_a_default_device_at_the_first_call_is_not_kept():
+    grad = ATan(1.234)  # met for the first time, so its constants are made here
+    current = torch.randn(5, 3, requires_grad=True)
+    with torch.device("meta"):
+        cpu._scales("atan", grad.alpha, torch.float32)
+    Leaky(0.9, spike_grad=grad)(current).sum().backward()
+    assert current.grad.abs().sum() > 0
