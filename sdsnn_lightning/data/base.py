@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sdsnn_lightning.data.loader import TrainLoader
 from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.simulate.once import STAMP
 from sdsnn_lightning.types import Batch, View
 
 Source = Literal["auto", "real", "simulated"]
@@ -101,10 +102,10 @@ class DataModule(LightningDataModule):
     def origin(self) -> Literal["real", "simulated"] | None:
         """What every result says of the data: `simulated` also where the folder of the real ones holds simulated ones.
 
-        The commands that simulate data leave their `simulated.json` there.
+        The commands that simulate data leave their stamp there.
         """
         root = getattr(self, "root", None)
-        stamped = root is not None and (root / "simulated.json").is_file()
+        stamped = root is not None and (root / STAMP).is_file()
         return "simulated" if stamped else getattr(self, "data_source", None)
 
     @property

@@ -13,6 +13,7 @@ from sdsnn_lightning.cores import usable_cores
 from sdsnn_lightning.data_commands.image_sets import SUFFIXES, ImageClass, find_classes
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.progress import watched
+from sdsnn_lightning.simulate.once import STAMP
 from sdsnn_lightning.whole import whole_file, whole_folder
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ EPILOG = """examples:
     sdsnn data to-events eye.mp4 eye.npz --upsample-fps 250
 """
 FORMATS = ("aedat", "npz")
-STAMP = "simulated.json"
-"""The file in a folder of recordings that says from what and how they were made."""
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -4,26 +4,22 @@ It stands in for SEE (Zhang et al., SIGGRAPH 2023) where that set is absent, and
 result on it says how methods compare, not how well they know real faces.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdsnn_lightning.cores import usable_cores, worker_processes
-from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.progress import watched
 from sdsnn_lightning.simulate.eye_clip import Subject, simulate_clip
 from sdsnn_lightning.simulate.eye_motion import STYLES
-from sdsnn_lightning.whole import sweep_leftovers, whole_folder
+from sdsnn_lightning.simulate.once import Stamp, check_least, make_once
 
 VERSION = 2
 """Raised whenever the pictures change, so that an old set is known as such."""
-STAMP = "simulated.json"
-"""The file that marks a folder as simulated and says with which parameters."""
 QUALITY = 80
 """JPEG quality: half the size of 95, and no event changes its polarity."""
 MIN_LENGTH, MAX_LENGTH = 18, 24
@@ -72,39 +68,10 @@ def write_simulated_see(
         ConfigError: If a parameter is too small.
         DataError: If `root` holds files that this function did not write, which are left alone, or cannot be written.
     """
-    from filelock import FileLock
-
-    root = Path(root)
     parameters = {"subjects": subjects, "clips_per_class": clips_per_class, "size": size, "seed": seed}
-    for key, least in (("subjects", 2), ("clips_per_class", 1), ("size", 16), ("seed", 0)):
-        if parameters[key] < least:
-            raise ConfigError(f"simulated eye set: {key} is {parameters[key]}; give {least} or more")
-    stamp = {"generator": "sdsnn_lightning.simulate.eye", "version": VERSION, "parameters": parameters}
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.parent / f".{root.name}.lock"):
-            if _reusable(root, stamp):
-                return root
-            sweep_leftovers(root)
-            with whole_folder(root, replace=True) as aside:
-                _write(aside, parameters, workers)
-                (aside / STAMP).write_text(json.dumps(stamp, indent=1))
-    except OSError as error:
-        raise DataError(
-            f"{root}: cannot write the simulated clips ({error.strerror or error}); "
-            "free space there or set data.init_args.simulated_root to another folder"
-        ) from error
-    return root
-
-
-def _reusable(root: Path, stamp: dict[str, Any]) -> bool:
-    """Whether the set asked for stands there already; refuses to touch what was not simulated."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    try:
-        return json.loads((root / STAMP).read_text()) == stamp
-    except (OSError, ValueError) as error:
-        raise DataError(f"{root}: holds no readable {STAMP}, so it was not simulated; give another folder") from error
+    check_least("simulated eye set", parameters, subjects=2, clips_per_class=1, size=16, seed=0)
+    stamp = Stamp("sdsnn_lightning.simulate.eye", VERSION, {**parameters})
+    return make_once(Path(root), "clips", stamp, lambda folder: _write(folder, parameters, workers))
 
 
 def _write(root: Path, parameters: dict[str, int], workers: int | None) -> None:

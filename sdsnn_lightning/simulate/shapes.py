@@ -5,25 +5,20 @@ far fewer and shorter. Everything about the pictures is ours. Size, place, turn,
 that a small network finds most shapes but not all. A result on it says how methods compare, no more.
 """
 
-import json
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.progress import watched
 from sdsnn_lightning.simulate.closed_loop import ClosedLoop, Job, make_recordings
-from sdsnn_lightning.whole import sweep_leftovers, whole_folder
+from sdsnn_lightning.simulate.once import Stamp, check_least, make_once
 
 VERSION = 1
 """Raised whenever the recordings change, so that an old set is known as such."""
-STAMP = "simulated.json"
-"""The file that marks a folder as simulated and says with which parameters."""
 CLASSES = ("arrow", "crescent", "cross", "disc", "half", "pentagon", "ring", "square", "star", "triangle")
 """The kinds of shapes, in the order of their class indices."""
 RECORDINGS = 40
@@ -61,52 +56,20 @@ def write_simulated_recordings(
         ConfigError: If a parameter is too small.
         DataError: If `root` holds files that this function did not write, which are left alone, or cannot be written.
     """
-    from filelock import FileLock
-
-    root = Path(root)
     parameters = {"seed": seed, "recordings": recordings, "loops": loops}
-    for key, least in (("seed", 0), ("recordings", 1), ("loops", 1)):
-        if parameters[key] < least:
-            raise ConfigError(f"simulated recordings: {key} is {parameters[key]}; give {least} or more")
-    stamp = {"generator": "sdsnn_lightning.simulate.shapes", "version": VERSION, "parameters": parameters}
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.parent / f".{root.name}.lock"):
-            if not _reusable(root, stamp):
-                _write(root, stamp, workers)
-    except OSError as error:
-        raise DataError(
-            f"{root}: cannot write the simulated recordings ({error.strerror or error}); "
-            "free space there or set data.init_args.simulated_root to another folder"
-        ) from error
-    return root
+    check_least("simulated recordings", parameters, seed=0, recordings=1, loops=1)
+    stamp = Stamp("sdsnn_lightning.simulate.shapes", VERSION, {**parameters})
+    return make_once(Path(root), "recordings", stamp, lambda folder: _write(folder, parameters, workers))
 
 
-def _reusable(root: Path, stamp: dict[str, Any]) -> bool:
-    """Whether the set asked for stands there already; refuses to touch what was not simulated here."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    try:
-        found = json.loads((root / STAMP).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{root}: holds no readable {STAMP}, so it was not simulated; give another folder") from error
-    if not isinstance(found, dict) or found.get("generator") != stamp["generator"]:
-        raise DataError(f"{root}: is a simulated set of another kind; give another folder")
-    return found == stamp
-
-
-def _write(root: Path, stamp: dict[str, Any], workers: int) -> None:
-    """Writes aside, then renames."""
+def _write(folder: Path, parameters: dict[str, int], workers: int) -> None:
+    """Simulates and writes every recording."""
     # The data package imports the data modules, which import this module.
     from sdsnn_lightning.data.aedat import write_aedat
 
-    parameters = stamp["parameters"]
-    sweep_leftovers(root)
-    with whole_folder(root, replace=True) as aside:
-        done = make_recordings(_jobs(aside, parameters), ClosedLoop(loops=parameters["loops"]), workers=workers)
-        for job, events in watched(done, "Simulating recordings", len(CLASSES) * parameters["recordings"]):
-            write_aedat(job.path, events, comments=["Simulated: sdsnn_lightning.simulate.shapes"])
-        (aside / STAMP).write_text(json.dumps(stamp, indent=1))
+    done = make_recordings(_jobs(folder, parameters), ClosedLoop(loops=parameters["loops"]), workers=workers)
+    for job, events in watched(done, "Simulating recordings", len(CLASSES) * parameters["recordings"]):
+        write_aedat(job.path, events, comments=["Simulated: sdsnn_lightning.simulate.shapes"])
 
 
 def _jobs(folder: Path, parameters: dict[str, int]) -> Iterator[Job]:

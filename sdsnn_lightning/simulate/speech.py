@@ -3,24 +3,20 @@
 It stands in for Speech Commands where that set is absent; a result on it says how methods compare, no more.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
-from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.progress import watched
+from sdsnn_lightning.simulate.once import Stamp, make_once
 from sdsnn_lightning.simulate.voices import SAMPLE_RATE, draw_speakers, synthesise
-from sdsnn_lightning.whole import sweep_leftovers, whole_folder
 
 VERSION = 2
 """Raised whenever the set changes, so that an old one is known as such."""
 SPEAKERS = 12
 TAKES = 4
 NOISE_SECONDS = 20
-STAMP = "simulated.json"
 
 WORDS = {
     "nolu": "nolu",
@@ -65,64 +61,36 @@ def write_simulated_commands(root: str | Path, seed: int = 0) -> Path:
     folder appears whole or not at all.
 
     Args:
-        root: Folder of the set.
+        root: Folder of the set. A simulated set of another seed or version in it is replaced.
         seed: Draws speakers and takes; the same seed gives the same files.
 
     Returns:
         `root`.
 
     Raises:
-        DataError: If the folder exists and is not a set of this version and seed, or cannot be written.
+        DataError: If `root` holds files that this function did not write, which are left alone, or cannot be written.
     """
-    root = Path(root)
-    if _is_ours(root, seed):
-        return root
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.with_name(f".{root.name}.lock")):
-            if not _is_ours(root, seed):  # another process may have written it while this one waited
-                _write(root, seed)
-    except OSError as error:
-        raise DataError(
-            f"{root}: cannot write the simulated set of 20 MB ({error.strerror or error}); "
-            "free space there or set data.init_args.simulated_root to another folder"
-        ) from error
-    return root
+    stamp = Stamp("sdsnn_lightning.simulate.speech", VERSION, {"seed": seed})
+    return make_once(Path(root), "set of 20 MB", stamp, lambda folder: _write(folder, seed))
 
 
-def _is_ours(root: Path, seed: int) -> bool:
-    """Whether the set is there; anything else in its place is an error."""
-    if not root.exists():
-        return False
-    try:
-        stamp = json.loads((root / STAMP).read_text())
-    except (OSError, ValueError):
-        stamp = None
-    if stamp != {"version": VERSION, "seed": seed}:
-        raise DataError(f"{root} is not the simulated set of this version; delete it or change simulated_root")
-    return True
-
-
-def _write(root: Path, seed: int) -> None:
-    """Writes aside, then renames."""
+def _write(folder: Path, seed: int) -> None:
+    """Says and writes every word."""
     import soundfile
 
     speakers = draw_speakers(SPEAKERS, seed)
     parts = {"validation_list.txt": speakers[0:2], "testing_list.txt": speakers[2:4]}
-    sweep_leftovers(root)
-    with whole_folder(root) as aside:
-        words = watched(sorted(WORDS.items()), "Simulating spoken words, once", len(WORDS))
-        for number, (word, phones) in enumerate(words):
-            (aside / word).mkdir()
-            voices = [speaker for speaker in speakers for _ in range(TAKES)]
-            waveforms = synthesise(phones, voices, np.random.default_rng([seed, 2, number]))
-            for k, (speaker, waveform) in enumerate(zip(voices, waveforms, strict=True)):
-                path = aside / word / f"{speaker.name}_nohash_{k % TAKES}.wav"
-                soundfile.write(str(path), waveform, SAMPLE_RATE, subtype="PCM_16")
-        (aside / "_background_noise_").mkdir()
-        for name, noise in background_noise(np.random.default_rng([seed, 3])).items():
-            soundfile.write(str(aside / "_background_noise_" / f"{name}.wav"), noise, SAMPLE_RATE, subtype="PCM_16")
-        for name, chosen in parts.items():
-            lines = (f"{w}/{s.name}_nohash_{k}.wav\n" for w in sorted(WORDS) for s in chosen for k in range(TAKES))
-            (aside / name).write_text("".join(lines))
-        (aside / STAMP).write_text(json.dumps({"version": VERSION, "seed": seed}))
+    words = watched(sorted(WORDS.items()), "Simulating spoken words, once", len(WORDS))
+    for number, (word, phones) in enumerate(words):
+        (folder / word).mkdir()
+        voices = [speaker for speaker in speakers for _ in range(TAKES)]
+        waveforms = synthesise(phones, voices, np.random.default_rng([seed, 2, number]))
+        for k, (speaker, waveform) in enumerate(zip(voices, waveforms, strict=True)):
+            path = folder / word / f"{speaker.name}_nohash_{k % TAKES}.wav"
+            soundfile.write(str(path), waveform, SAMPLE_RATE, subtype="PCM_16")
+    (folder / "_background_noise_").mkdir()
+    for name, noise in background_noise(np.random.default_rng([seed, 3])).items():
+        soundfile.write(str(folder / "_background_noise_" / f"{name}.wav"), noise, SAMPLE_RATE, subtype="PCM_16")
+    for name, chosen in parts.items():
+        lines = (f"{w}/{s.name}_nohash_{k}.wav\n" for w in sorted(WORDS) for s in chosen for k in range(TAKES))
+        (folder / name).write_text("".join(lines))

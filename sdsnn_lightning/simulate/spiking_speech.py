@@ -11,22 +11,19 @@ et al., 2020, arXiv 1910.07407), but far smaller, so that one core makes either 
 A result on them says how methods compare, no more.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
-from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.progress import watched
 from sdsnn_lightning.simulate.cochlea import spike_trains
-from sdsnn_lightning.simulate.speech import STAMP, WORDS
+from sdsnn_lightning.simulate.once import Stamp, make_once
+from sdsnn_lightning.simulate.speech import WORDS
 from sdsnn_lightning.simulate.voices import SAMPLE_RATE, draw_speakers, synthesise
-from sdsnn_lightning.whole import sweep_leftovers, whole_folder
 
 VERSION = 1
 """Raised whenever the spikes change, so that an old set is known as such."""
@@ -71,48 +68,23 @@ def write_simulated_spikes(root: str | Path, prefix: str, seed: int = 0) -> None
     """Writes a stand-in of SHD or SSC, unless it is there. The folder appears whole or not at all.
 
     Args:
-        root: Folder of the set; `<prefix>_train.h5` and `<prefix>_test.h5` lie in it, and `ssc_valid.h5`.
+        root: Folder of the set; `<prefix>_train.h5` and `<prefix>_test.h5` lie in it, and `ssc_valid.h5`. A
+            simulated set of another seed or version in it is replaced.
         prefix: `ssc` for words; any other, usually `shd`, for digits in two languages.
         seed: Draws speakers and takes; the same seed gives the same spikes.
 
     Raises:
-        DataError: If the folder exists and is not this set, or cannot be written.
+        DataError: If `root` holds files that this function did not write, which are left alone, or cannot be written.
     """
-    root = Path(root)
-    stamp = {"version": VERSION, "prefix": prefix, "seed": seed}
-    if _is_ours(root, stamp):
-        return
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.with_name(f".{root.name}.lock")):
-            if not _is_ours(root, stamp):  # another process may have written it while this one waited
-                _write(root, stamp)
-    except OSError as error:
-        raise DataError(
-            f"{root}: cannot write the simulated set of 25 MB ({error.strerror or error}); "
-            "free space there or set data.init_args.simulated_root to another folder"
-        ) from error
+    stamp = Stamp("sdsnn_lightning.simulate.spiking_speech", VERSION, {"prefix": prefix, "seed": seed})
+    make_once(Path(root), "set of 25 MB", stamp, lambda folder: _write(folder, prefix, seed))
 
 
-def _is_ours(root: Path, stamp: dict[str, object]) -> bool:
-    """Whether the set is there; anything else in its place is an error."""
-    if not root.exists():
-        return False
-    try:
-        found = json.loads((root / STAMP).read_text())
-    except (OSError, ValueError):
-        found = None
-    if found != stamp:
-        raise DataError(f"{root} is not the simulated set of this version; delete it or change simulated_root")
-    return True
-
-
-def _write(root: Path, stamp: dict[str, object]) -> None:
-    """Writes aside, then renames."""
+def _write(folder: Path, prefix: str, seed: int) -> None:
+    """Says every word, hears it, and writes the files."""
     # The data package imports the data modules, which import this module.
     from sdsnn_lightning.data.spike_files import SpikeSample, write_spike_file
 
-    prefix, seed = str(stamp["prefix"]), int(str(stamp["seed"]))
     words = WORDS if prefix == "ssc" else {**ENGLISH_DIGITS, **GERMAN_DIGITS}
     names = sorted(words) if prefix == "ssc" else list(words)  # by the alphabet in SSC, by value in SHD
     samples: dict[str, list[SpikeSample]] = {"train": [], "valid": [], "test": []}
@@ -123,13 +95,10 @@ def _write(root: Path, stamp: dict[str, object]) -> None:
         else:
             part = "test" if speaker in SHD_TEST_SPEAKERS or rng.random() < SHD_TEST_SHARE else "train"
         samples[part].append(SpikeSample(times, units, label, speaker, names[label]))
-    sweep_leftovers(root)
-    with whole_folder(root) as aside:
-        for part, chosen in samples.items():
-            if chosen:
-                order = rng.permutation(len(chosen))  # recordings of one word do not stand together in the real files
-                write_spike_file(aside / f"{prefix}_{part}.h5", (chosen[k] for k in order), names)
-        (aside / STAMP).write_text(json.dumps(stamp))
+    for part, chosen in samples.items():
+        if chosen:
+            order = rng.permutation(len(chosen))  # recordings of one word do not stand together in the real files
+            write_spike_file(folder / f"{prefix}_{part}.h5", (chosen[k] for k in order), names)
 
 
 def _listen(

@@ -9,9 +9,10 @@ from PIL import Image
 from sdsnn_lightning.data.see_layout import ClipName, read_index
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.simulate import eye
-from sdsnn_lightning.simulate.eye import STAMP, write_simulated_see
+from sdsnn_lightning.simulate.eye import write_simulated_see
 from sdsnn_lightning.simulate.eye_clip import LIGHTINGS, Subject, simulate_clip
 from sdsnn_lightning.simulate.eye_motion import STYLES
+from sdsnn_lightning.simulate.once import STAMP
 
 SMALL = {"subjects": 2, "clips_per_class": 1, "size": 20}
 

@@ -53,12 +53,11 @@ def test_it_is_not_written_twice_and_never_over_something_else(root, tmp_path):
     before = (root / "nolu").stat().st_mtime_ns
     assert write_simulated_commands(root) == root
     assert (root / "nolu").stat().st_mtime_ns == before
-    with pytest.raises(DataError, match="delete it"):
-        write_simulated_commands(root, seed=1)
     (tmp_path / "mine").mkdir()
-    with pytest.raises(DataError, match="mine"):
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(DataError, match=r"mine: holds no readable simulated\.json"):
         write_simulated_commands(tmp_path / "mine")
-    assert list((tmp_path / "mine").iterdir()) == []
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize(("vowel", "tract"), [("i", 1.0), ("a", 1.0), ("u", 1.0), ("a", 1.2)])

@@ -99,15 +99,12 @@ def test_it_is_not_written_twice_and_never_over_something_else(digits, tmp_path)
     before = (digits / "shd_train.h5").stat().st_mtime_ns
     write_simulated_spikes(digits, "shd")
     assert (digits / "shd_train.h5").stat().st_mtime_ns == before
-    with pytest.raises(DataError, match="delete it"):
-        write_simulated_spikes(digits, "ssc")
-    with pytest.raises(DataError, match="delete it"):
-        write_simulated_spikes(digits, "shd", seed=1)
     (tmp_path / "mine").mkdir()
-    with pytest.raises(DataError, match="mine"):
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(DataError, match=r"mine: holds no readable simulated\.json"):
         write_simulated_spikes(tmp_path / "mine", "shd")
-    assert list((tmp_path / "mine").iterdir()) == []
-    assert json.loads((digits / "simulated.json").read_text())["prefix"] == "shd"
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+    assert json.loads((digits / "simulated.json").read_text())["parameters"] == {"prefix": "shd", "seed": 0}
 
 
 def test_nothing_is_left_when_writing_fails(small, tmp_path, monkeypatch):
