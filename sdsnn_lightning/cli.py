@@ -42,12 +42,13 @@ def run_trainer(args: list[str] | None = None, out: Path | None = None) -> None:
     from jsonargparse import set_parsing_settings
 
     from sdsnn_lightning.experiment import Experiment
-    from sdsnn_lightning.faults import follow_first_process, tell_lost_files
+    from sdsnn_lightning.faults import follow_first_process, follow_student, tell_lost_files
     from sdsnn_lightning.memory import keep_freed_memory
     from sdsnn_lightning.quiet import keep_quiet
     from sdsnn_lightning.runs import process_rank
 
     follow_first_process(process_rank())
+    follow_student()
     tell_lost_files()
     keep_quiet()
     keep_freed_memory()

@@ -30,6 +30,7 @@ LOADER_DIED = r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)"
 PEER_DIED = r"gloo|NCCL|Connection (closed|reset|refused) by peer|Broken pipe|TCPStore"
 _GO_ON = "then go on with --ckpt_path last"
 _FIRST_PROCESS = "SDSNN_FIRST_PROCESS"
+_STUDENT_PROCESS = "SDSNN_STUDENT_PROCESS"
 _GRACE = 10.0  # seconds a process has to end by itself when the first one has ended
 
 
@@ -153,6 +154,29 @@ def follow_first_process(rank: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="follow-first-process", daemon=True).start()
+
+
+def teacher_environment() -> dict[str, str]:
+    """Environment variables for a teacher's run that this process starts and waits for; see `follow_student`."""
+    return {_STUDENT_PROCESS: str(os.getpid())}
+
+
+def follow_student() -> None:
+    """Ends a teacher's run, as SIGTERM does, when the student's that waits for it is gone: nobody would take it.
+
+    Killed with -9, a student cannot end its teacher itself. Does nothing in a run that no student started.
+    """
+    student = os.environ.pop(_STUDENT_PROCESS, None)  # not for processes that this one starts
+    if student is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(student):
+            time.sleep(1.0)
+        print("the run that this teacher is trained for is gone, so its training ends, too", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="follow-student", daemon=True).start()
 
 
 class StopTogether(Callback):

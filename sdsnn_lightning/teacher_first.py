@@ -18,6 +18,7 @@ from sdsnn_lightning import runs, slurm
 from sdsnn_lightning.checkpoints import BEST, LAST
 from sdsnn_lightning.cli import TERMINATED
 from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.faults import teacher_environment
 from sdsnn_lightning.whole import whole_path
 
 # What launchers set for the ranks of one run, by the beginning of the name.
@@ -136,7 +137,7 @@ def _train(target: Path, experiment: str, config: dict[str, Any], words: list[st
         command += ["--version", run_folder.name.removeprefix("version_")]
         # The teacher's run is a run of its own: it must not take itself for one rank of this one.
         environment = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_VARIABLES)}
-        environment |= {k: os.environ[k] for k in slurm.JOB_VARIABLES if k in os.environ}
+        environment |= {k: os.environ[k] for k in slurm.JOB_VARIABLES if k in os.environ} | teacher_environment()
         process = subprocess.Popen(command, env=environment)
         try:
             code = process.wait()
