@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import wandb
 from test_wandb import FOLDER, KEY, said, serving, settle
-from wandb_file import RunFile, run_files
+from wandb_file import RunFile, ended_run, run_files
 
 from sdsnn_lightning import loggers
 from sdsnn_lightning.cli import main
@@ -49,7 +49,7 @@ def offline_run():
         wandb.teardown()  # its process may still be writing
     (file,) = run_files(FOLDER)
     assert file.parent.name.startswith("offline-run-")
-    found = RunFile(file)
+    found = ended_run(file)
     assert found.ended == 0
     assert sum("val/UAR" in row for row in found.history) == 2
     return found

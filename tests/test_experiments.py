@@ -20,6 +20,11 @@ SMALL = {
     "SpikingHeidelberg": {"batch_size": 8},
     "SpikingSpeechCommands": {"batch_size": 8},
 }
+KINDS = (
+    "seye", "seye_teacher", "seen", "keyword_ce", "words_kdcl", "shd_kdcl", "gsc", "cifar10dvs_bkdsnn",
+    "dvs_objects_sltt",
+)  # fmt: skip
+"""At least one of every kind of data, network and method; the others are a little slower to wait for."""
 TWO_STEPS = {
     "limit_train_batches": 2, "limit_val_batches": 2, "limit_test_batches": 2,
     "limit_predict_batches": 2, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False,
@@ -50,7 +55,10 @@ def stages(experiment: Path) -> int:
     return max([len(callback.get("init_args", {}).get("stages", [])) for callback in callbacks] + [1])
 
 
-@pytest.mark.parametrize("experiment", RUNNABLE, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(path, id=path.stem, marks=[] if path.stem in KINDS else [pytest.mark.slow]) for path in RUNNABLE],
+)
 def test_experiment_runs(experiment, place, monkeypatch):
     monkeypatch.chdir(place)
     name = yaml.safe_load(experiment.read_text())["name"]

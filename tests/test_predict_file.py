@@ -206,6 +206,7 @@ def write_video(path, count, height=240, width=320):
         container.mux(stream.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_memory_does_not_grow_with_the_length(runs, tmp_path):
     for name, images, seconds in (("short", 60, 3), ("long", 700, 150)):

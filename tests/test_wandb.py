@@ -20,7 +20,7 @@ import wandb
 from lightning.pytorch import Callback
 from refusal import refusal
 from torch import nn
-from wandb_file import RunFile, run_files
+from wandb_file import RunFile, ended_run, run_files
 
 from sdsnn_lightning import Leaky, Output, loggers
 from sdsnn_lightning.checkpoints import load_network_state
@@ -112,7 +112,7 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def first(kept):
-    return RunFile(run_files(kept / FOLDER)[0])
+    return ended_run(run_files(kept / FOLDER)[0])
 
 
 def column(place, name):
@@ -148,7 +148,7 @@ def test_git_state_sees_changes(kept, tmp_path):
 
 
 def test_every_epoch_is_there_with_the_numbers_of_the_metrics_file(kept):
-    fit, more, _ = (RunFile(file) for file in run_files(kept / FOLDER))
+    fit, more, _ = (ended_run(file) for file in run_files(kept / FOLDER))
     for name in ("val/WAR", "val/UAR", "val/task", "val/firing_rate/neuron"):
         found = [(row["trainer/global_step"], row[name]) for row in fit.history + more.history if name in row]
         assert [step for step, _ in found] == [step for step, _ in column(kept, name)] == [5, 11, 17]
@@ -166,14 +166,14 @@ def test_a_resumed_fit_and_a_test_stay_the_same_run(kept):
 
 def test_the_summary_knows_the_best_epoch(kept):
     scores = [value for _, value in column(kept, "val/UAR")]
-    fit, more, _ = (RunFile(file) for file in run_files(kept / FOLDER))
+    fit, more, _ = (ended_run(file) for file in run_files(kept / FOLDER))
     for summary, known in ((fit.summary, scores[:2]), (more.summary, scores)):
         assert summary["best/val/UAR"] == pytest.approx(max(known))
         assert summary["best/epoch"] == known.index(max(known))
 
 
 def test_pictures_of_the_test_are_media_of_the_run(kept):
-    test = RunFile(run_files(kept / FOLDER)[2])
+    test = ended_run(run_files(kept / FOLDER)[2])
     media = {key: value for row in test.history for key, value in row.items() if isinstance(value, dict)}
     for name in ("confusion", "raster", "recall"):
         (image,) = media[f"test/{name}"]["filenames"]
@@ -221,7 +221,7 @@ def test_a_closed_network_leaves_a_run_to_send_later(tmp_path, monkeypatch, capl
     # Nothing was tried online, which would have waited: there is the offline run alone.
     (file,) = run_files(FOLDER)
     assert file.parent.name.startswith("offline-run-")
-    found = RunFile(file)
+    found = ended_run(file)
     assert found.ended == 0
     assert sum("val/UAR" in row for row in found.history) == 2
 
@@ -267,7 +267,7 @@ def test_a_server_that_takes_no_run_leaves_a_run_to_send_later(tmp_path, monkeyp
     (line,) = said(caplog)
     assert "takes no run" in line
     assert "wandb sync" in line
-    assert any(RunFile(file).ended == 0 for file in run_files(FOLDER) if file.parent.name.startswith("offline-"))
+    assert any(ended_run(file).ended == 0 for file in run_files(FOLDER) if file.parent.name.startswith("offline-"))
 
 
 def test_the_training_outlives_wandb(tmp_path, monkeypatch, recwarn):
@@ -275,6 +275,7 @@ def test_the_training_outlives_wandb(tmp_path, monkeypatch, recwarn):
     main(["fit", "--config", "toy.yaml", "--trainer.callbacks+", "{class_path: test_wandb.KillWandb}"])
     with contextlib.suppress(OSError):
         wandb.teardown()
+    wandb.run = None  # else the next test in this process goes on with a run that nobody keeps
     lines = [str(w.message) for w in recwarn if "W&B takes no more values" in str(w.message)]
     assert len(lines) == 1
     assert "metrics.csv has them all" in lines[0]

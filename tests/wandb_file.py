@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ class RunFile:
                 self.artifacts.append(record.artifact)
             elif kind == "exit":
                 self.ended = record.exit.exit_code
+
+
+def ended_run(file: Path, seconds: float = 20.0) -> RunFile:
+    """A run once its end is in the file: W&B's process writes that a moment after the run was told it has ended."""
+    until = time.monotonic() + seconds
+    while (found := RunFile(file)).ended is None and time.monotonic() < until:
+        time.sleep(0.1)
+    return found
 
 
 def run_files(folder: Path) -> list[Path]:
