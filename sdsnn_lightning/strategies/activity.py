@@ -5,6 +5,7 @@ it to smaller logits, and penalises activations and logits directly. Its full ob
 `(1 - a) CE + a L_KD + L_act + L_log`, here one strategy a term. Weights, temperature and warm-up are ours.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -89,7 +90,7 @@ class ActivityRegularisation(Strategy):
         super().__init__(warmed_up(weight, warmup, "ActivityRegularisation"), name)
         self.norm = one_of(norm, ("l1", "l2"), "ActivityRegularisation.norm")
         self._hooks: list[RemovableHandle] = []
-        self._spikes: list[Tensor] = []
+        self._spikes: dict[str, list[Tensor]] = {}  # what each call of a layer put out, by the layer's name
         self._rate: Tensor | None = None
 
     def build(self, distiller: "Distiller") -> nn.Module | None:
@@ -109,17 +110,18 @@ class ActivityRegularisation(Strategy):
         """Keeps what every spiking layer of a network puts out, until `release`."""
         self.release()
 
-        def keep(layer: nn.Module, inputs: Any, output: Any) -> None:
+        def keep(layer: nn.Module, inputs: Any, output: Any, name: str) -> None:
             if layer.training:  # not a pass that another term makes for its targets
-                self._spikes.append(output[0] if isinstance(output, tuple) else output)
+                self._spikes.setdefault(name, []).append(output[0] if isinstance(output, tuple) else output)
 
-        self._hooks = [layer.register_forward_hook(keep) for layer in spiking_layers(network).values()]
+        layers = spiking_layers(network)
+        self._hooks = [layer.register_forward_hook(partial(keep, name=name)) for name, layer in layers.items()]
 
     def release(self) -> None:
         """Forgets the spikes and leaves no hook behind."""
         while self._hooks:
             self._hooks.pop().remove()
-        self._spikes = []
+        self._spikes = {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Starts watching; evaluation between two batches is not watched."""
@@ -135,9 +137,11 @@ class ActivityRegularisation(Strategy):
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term from the spikes of this batch; a scalar."""
-        penalty = activity_penalty(self._spikes, self.norm)
-        fired = torch.stack([layer.detach().float().sum() for layer in self._spikes]).sum()
-        self._rate = fired / sum(layer.numel() for layer in self._spikes)
+        # A layer that is stepped is called once a step: its calls together are the layer.
+        layers = [calls[0] if len(calls) == 1 else torch.cat(calls) for calls in self._spikes.values()]
+        penalty = activity_penalty(layers, self.norm)
+        fired = torch.stack([layer.detach().float().sum() for layer in layers]).sum()
+        self._rate = fired / sum(layer.numel() for layer in layers)
         return penalty
 
     def logs(self) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Regularisers of spikes and logits, on spiking networks that train."""
 
 import pytest
+import snntorch
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from torch import nn
 from toy_strategies import FrameMaps, SpikingMaps, ToyEvents
 
 from sdsnn_lightning.distiller import Distiller
@@ -46,6 +48,28 @@ def test_the_term_is_the_sum_of_the_rates_and_reaches_the_weights():
     strategy.release()
     network(torch.rand(4, 2, 2, 8, 8))
     assert not strategy._spikes
+
+
+def test_a_layer_that_is_stepped_counts_once():
+    class Stepped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.neuron = snntorch.Leaky(0.9)
+
+        def forward(self, current):
+            membrane, spikes = self.neuron.init_leaky(), []
+            for now in current:
+                fired, membrane = self.neuron(now, membrane)
+                spikes.append(fired)
+            return torch.stack(spikes)
+
+    torch.manual_seed(0)
+    network, strategy = Stepped().train(), ActivityRegularisation()
+    strategy.watch(network)
+    rate = network(2 * torch.rand(5, 2, 3)).mean().item()
+    assert 0.2 < rate < 0.9
+    assert strategy.loss(step(Output(torch.zeros(5, 2, 3), {})), None).item() == pytest.approx(rate)
+    assert strategy.logs()["rate"].item() == pytest.approx(rate)
 
 
 def test_regularised_networks_fire_less(tmp_path):
