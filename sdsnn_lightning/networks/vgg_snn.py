@@ -100,8 +100,8 @@ class VGGSNN(PerStep):
             temporal_gradient: Whether the gradient goes back in time; False is SLTT.
 
         Raises:
-            ConfigError: If a skip names no layer, does not lead forward or has a negative delay, or the frames are too
-                small.
+            ConfigError: If a skip names no layer, does not lead forward, has a negative delay or joins the same two
+                layers as another, or the frames are too small.
         """
         super().__init__(modality)
         groups = FORMS[form]
@@ -138,6 +138,8 @@ class VGGSNN(PerStep):
             raise ConfigError(f"skips: {source} to {target} does not lead forward; swap them or take a later layer")
         if delay < 0:
             raise ConfigError(f"skips: {source} to {target} has delay {delay}; take 0 or more steps")
+        if source in self._sources.get(target, ()):
+            raise ConfigError(f"skips: {source} to {target} stands there twice; keep one of them")
         (channels_in, side), (channels, end) = shapes[source], shapes[target]
         self.skips[f"{source}_{target}"] = DelayedSkip(channels_in, channels, side // end, delay)
         self._sources.setdefault(target, []).append(source)

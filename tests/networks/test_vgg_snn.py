@@ -80,5 +80,7 @@ def test_wrong_arguments_are_refused():
         VGGSNN(5, size=16, width=0.125, skips=[("conv4", "conv2", 1)])
     with pytest.raises(ConfigError, match="has delay -1"):
         VGGSNN(5, size=16, width=0.125, skips=[("conv1", "conv2", -1)])
+    with pytest.raises(ConfigError, match="conv1 to conv4 stands there twice"):
+        VGGSNN(5, size=16, width=0.125, skips=[("conv1", "conv4", 1), ("conv1", "conv4", 2)])
     with pytest.raises(ConfigError, match="size is 16; 5 poolings of form: dsr need 32"):
         VGGSNN(5, size=16, form="dsr")
