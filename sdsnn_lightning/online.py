@@ -38,8 +38,8 @@ class OnlineClassifier(Classifier):
         >>> from functools import partial
         >>> from torch.optim import SGD
         >>> from sdsnn_lightning import OnlineClassifier
-        >>> from sdsnn_lightning.networks import SpikingKeyword
-        >>> model = OnlineClassifier(SpikingKeyword, num_classes=10, optimizer=partial(SGD, lr=0.1))
+        >>> from sdsnn_lightning.networks import PlainStudent
+        >>> model = OnlineClassifier(PlainStudent, num_classes=10, optimizer=partial(SGD, lr=0.1))
         >>> model.num_classes
         10
     """
@@ -66,7 +66,8 @@ class OnlineClassifier(Classifier):
                 for k, gradient in enumerate(new):
                     if gradient is not None:
                         known = gradients[k]
-                        gradients[k] = gradient if known is None else known.add_(gradient)
+                        # Not in place: autograd hands one tensor to two parameters that are added up.
+                        gradients[k] = gradient if known is None else known + gradient
                 total = total + loss.detach()
                 states.update({neuron: state.detach() for neuron, state in states.items()})
         loss = _Known.apply(total, tuple(gradients), *parameters)

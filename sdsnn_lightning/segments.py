@@ -166,8 +166,8 @@ class SegmentedClassifier(Classifier):
         >>> from functools import partial
         >>> from torch.optim import SGD
         >>> from sdsnn_lightning import SegmentedClassifier
-        >>> from sdsnn_lightning.networks import SpikingKeyword
-        >>> model = SegmentedClassifier(SpikingKeyword, num_classes=10, optimizer=partial(SGD, lr=0.1))
+        >>> from sdsnn_lightning.networks import PlainStudent
+        >>> model = SegmentedClassifier(PlainStudent, num_classes=10, optimizer=partial(SGD, lr=0.1))
         >>> model.num_classes
         10
     """

@@ -70,6 +70,26 @@ def test_gradients_are_those_of_the_whole_sequence_without_gradient_through_time
     assert not any("forward" in module.__dict__ for module in stepped.modules())
 
 
+class TwoBiases(Dense):
+    """Two parameters whose sum is used: autograd gives them one and the same gradient tensor."""
+
+    def __init__(self, temporal_gradient=True):
+        super().__init__(temporal_gradient)
+        self.one, self.other = (nn.Parameter(torch.zeros(9)) for _ in range(2))
+
+    def forward(self, x):
+        h = self.neuron(self.first(x) + (self.one + self.other))
+        return Output(self.head(self.plif(self.second(h))), {"h": h})
+
+
+def test_parameters_that_share_a_gradient_get_it_once():
+    whole, stepped, data = TwoBiases(temporal_gradient=False).double(), TwoBiases().double(), batch(4)
+    stepwise_cross_entropy(whole(data.student["x"].transpose(0, 1)).logits, data.target).backward()
+    online(stepped).training_step(data, 0).backward()
+    for (name, a), b in zip(whole.named_parameters(), stepped.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-5, atol=1e-7, msg=name)
+
+
 def test_scaled_losses_scale_gradients():
     one, four = Dense().double(), Dense().double()
     online(one).training_step(batch(3), 0).backward()
