@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from sdsnn_lightning.losses.logit_variants import relational_distillation
+from sdsnn_lightning.strategies.arguments import positive
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import Schedule
 from sdsnn_lightning.types import Step
@@ -31,9 +32,13 @@ class RelationalDistillation(ReadoutStrategy):
             gamma: Weight of the relations between samples, per class.
             temperature: tau, softens both distributions; positive.
             name: Names the term in logs and checkpoints. Defaults to the class name.
+
+        Raises:
+            ConfigError: If the temperature is not positive.
         """
         super().__init__(weight, name)
-        self.beta, self.gamma, self.temperature = beta, gamma, temperature
+        self.beta, self.gamma = beta, gamma
+        self.temperature = positive(temperature, "RelationalDistillation.temperature")
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term on the read-outs `[B, K]`."""

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from sdsnn_lightning.losses.logit_variants import decoupled_distillation
+from sdsnn_lightning.strategies.arguments import positive
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import Schedule
 from sdsnn_lightning.types import Step
@@ -34,9 +35,13 @@ class DecoupledDistillation(ReadoutStrategy):
             beta: Weight of the other classes among themselves.
             temperature: tau, softens both distributions; positive.
             name: Names the term in logs and checkpoints. Defaults to the class name.
+
+        Raises:
+            ConfigError: If the temperature is not positive.
         """
         super().__init__(weight, name)
-        self.alpha, self.beta, self.temperature = alpha, beta, temperature
+        self.alpha, self.beta = alpha, beta
+        self.temperature = positive(temperature, "DecoupledDistillation.temperature")
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term on the read-outs `[B, K]`."""

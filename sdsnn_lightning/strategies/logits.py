@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.logits import distillation_loss
+from sdsnn_lightning.strategies.arguments import positive
 from sdsnn_lightning.strategies.base import Strategy
 from sdsnn_lightning.strategies.schedules import Schedule
 from sdsnn_lightning.types import Output, Step
@@ -65,9 +66,12 @@ class LogitDistillation(ReadoutStrategy):
             weight: Multiplies the term; a number, or a schedule of training progress.
             temperature: tau, softens both distributions; positive.
             name: Names the term in logs and checkpoints. Defaults to the class name.
+
+        Raises:
+            ConfigError: If the temperature is not positive.
         """
         super().__init__(weight, name)
-        self.temperature = temperature
+        self.temperature = positive(temperature, "LogitDistillation.temperature")
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term on the read-outs `[B, K]`."""

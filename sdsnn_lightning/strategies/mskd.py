@@ -19,11 +19,13 @@ from sdsnn_lightning.losses.consistency import (
     relation_consistency,
     step_consistency,
 )
+from sdsnn_lightning.strategies.arguments import one_of, positive
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import Schedule
 from sdsnn_lightning.types import Step
 
 Reading = Literal["A", "B", "C"]
+READINGS = ("A", "B", "C")
 
 
 class HitConsistency(ReadoutStrategy):
@@ -52,10 +54,11 @@ class HitConsistency(ReadoutStrategy):
             name: Names the term in logs and checkpoints. Defaults to the class name.
 
         Raises:
-            ConfigError: If the reading is none of A, B and C.
+            ConfigError: If the reading is none of A, B and C, or the temperature not positive.
         """
         super().__init__(weight, name)
-        self.reading, self.temperature = _known(reading, "HitConsistency"), temperature
+        self.reading = one_of(reading, READINGS, "HitConsistency.reading")
+        self.temperature = positive(temperature, "HitConsistency.temperature")
         self._hit_rate: Tensor | None = None
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
@@ -94,14 +97,15 @@ class TemporalConsistency(ReadoutStrategy):
             name: Names the term in logs and checkpoints. Defaults to the class name.
 
         Raises:
-            ConfigError: If the reading is none of A, B and C, or reading B is to be weighted.
+            ConfigError: If a word is unknown, the temperature not positive, or reading B is to be weighted.
         """
         super().__init__(weight, name)
-        self.reading, self.temperature = _known(reading, "TemporalConsistency"), temperature
+        self.reading = one_of(reading, READINGS, "TemporalConsistency.reading")
+        self.temperature = positive(temperature, "TemporalConsistency.temperature")
+        self.change = one_of(change, ("mse", "kl"), "TemporalConsistency.change")
         if confidence_weights and reading == "B":
             raise ConfigError("TemporalConsistency.confidence_weights: reading B compares pairs of steps; use A or C")
-        self.confidence_weights, self.change = confidence_weights, change
-        self.needs_classes = confidence_weights
+        self.confidence_weights = self.needs_classes = confidence_weights
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term.
@@ -118,10 +122,3 @@ class TemporalConsistency(ReadoutStrategy):
         if self.reading == "A":
             return step_consistency(teacher, student, self.temperature, weights)
         return change_consistency(teacher, student, self.temperature, weights, self.change)
-
-
-def _known(reading: Reading, key: str) -> Reading:
-    """Refuses an unknown reading."""
-    if reading not in ("A", "B", "C"):
-        raise ConfigError(f"{key}.reading: {reading!r} is none of A, B and C")
-    return reading

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sdsnn_lightning.losses.logit_variants import focal_weight, weighted_soft_labels
+from sdsnn_lightning.strategies.arguments import positive
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import Schedule
 from sdsnn_lightning.types import Step
@@ -24,9 +25,12 @@ class WeightedSoftLabelDistillation(ReadoutStrategy):
             weight: Multiplies the term; a number, or a schedule of training progress.
             temperature: tau, softens both distributions; positive.
             name: Names the term in logs and checkpoints. Defaults to the class name.
+
+        Raises:
+            ConfigError: If the temperature is not positive.
         """
         super().__init__(weight, name)
-        self.temperature = temperature
+        self.temperature = positive(temperature, "WeightedSoftLabelDistillation.temperature")
         self._focal: Tensor | None = None
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:

@@ -16,10 +16,13 @@ from sdsnn_lightning.strategies import (
     BlurredFeatureDistillation,
     DecoupledDistillation,
     FeatureDistillation,
+    HitConsistency,
+    LogitDistillation,
     MaskedGenerativeDistillation,
     RelationalDistillation,
     SimilarityPreserving,
     StageDistillation,
+    TemporalConsistency,
     WeightedSoftLabelDistillation,
     WeightedStageDistillation,
 )
@@ -32,6 +35,7 @@ FEATURES = [
     WeightedStageDistillation, AttentionTransfer, SimilarityPreserving,
 ]  # fmt: skip
 LOGITS = [WeightedSoftLabelDistillation, DecoupledDistillation, RelationalDistillation]
+TEMPERED = [*LOGITS, LogitDistillation, HitConsistency, TemporalConsistency]
 MAPS = {"early": (6, 8, 8), "late": (4, 4, 4), "pooled": (4,)}
 TEACHER_MAPS = {"early": (5, 8, 8), "late": (7, 2, 2), "pooled": (7,)}
 
@@ -281,6 +285,7 @@ def test_arguments_out_of_range_are_refused():
         (BlurredFeatureDistillation, {"mask": "row"}, "mask is 'row'"),
         (BlurredFeatureDistillation, {"blurred": "both"}, "blurred is 'both'"),
         (WeightedStageDistillation, {"power": -1.0}, "power is -1"),
+        *((m, {"temperature": 0.0}, rf"{m.__name__}\.temperature is 0.0; set it above 0") for m in TEMPERED),
     ):
         with pytest.raises(ConfigError, match=match):
             method(**options)

@@ -115,8 +115,10 @@ def test_a_teacher_without_time_is_repeated_for_per_step_readings():
 
 
 def test_bad_configurations_are_refused():
-    with pytest.raises(ConfigError, match=r"HitConsistency\.reading: 'D'"):
+    with pytest.raises(ConfigError, match=r"HitConsistency\.reading is 'D'; choose one of A, B, C"):
         HitConsistency(reading="D")
+    with pytest.raises(ConfigError, match=r"TemporalConsistency\.change is 'l1'"):
+        TemporalConsistency(change="l1")
     with pytest.raises(ConfigError, match="confidence_weights"):
         TemporalConsistency(reading="B", confidence_weights=True)
     with pytest.raises(ConfigError, match="the teacher has 3 and the student 4"):
