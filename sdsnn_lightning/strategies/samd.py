@@ -71,8 +71,12 @@ class ActivationMapDistillation(FeatureStrategy):
         self._distiller = distiller
         teacher = distiller.example_outputs()[1]
         assert teacher is not None, f"{self.name} needs a teacher"
-        self._answers = _answers(teacher.logits)
+        self._answers = self._answers_of(teacher.logits)
         return super().build(distiller)
+
+    def _answers_of(self, logits: Tensor) -> Tensor:
+        """The class `[B]` that the teacher's own read-out of its logits names."""
+        return self._distiller.teacher.readout(logits).argmax(-1)  # type: ignore[operator, union-attr]
 
     def adapter(self, pair: Pair) -> nn.Module:
         """Nothing to train."""
@@ -114,7 +118,7 @@ class ActivationMapDistillation(FeatureStrategy):
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term; a scalar."""
         assert step.teacher is not None, f"{self.name} needs a teacher"
-        self._answers = _answers(step.teacher.logits)
+        self._answers = self._answers_of(step.teacher.logits)
         return super().loss(step, adapter)
 
 
@@ -153,11 +157,6 @@ class NoiseSmoothedLogits(ReadoutStrategy):
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term; a scalar."""
         return noise_smoothed_distillation(*self.readouts(step), self.temperature, self.noise, self.mix)
-
-
-def _answers(logits: Tensor) -> Tensor:
-    """The class `[B]` that logits `[T, B, K]` or `[B, K]` name."""
-    return (logits.mean(0) if logits.ndim == 3 else logits).argmax(-1)
 
 
 def _over_time(maps: Tensor, real: Tensor | None) -> Tensor:

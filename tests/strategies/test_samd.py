@@ -24,6 +24,9 @@ class Teacher(nn.Module):
         self.hidden = nn.Linear(7, 7)
         self.fc = nn.Linear(7, K)
 
+    def readout(self, logits):
+        return logits.mean(0) if logits.ndim == 3 else logits
+
 
 def output(shapes, steps, seed, grad=False):
     draw = torch.Generator().manual_seed(seed)
@@ -37,7 +40,7 @@ def step(student, teacher, view=None):
     return Step(Batch(view or {}, {}, target, {}), student, teacher, target, 0.5)
 
 
-def built(strategy, student, teacher):
+def built(strategy, student, teacher, readout=None):
     def one(out):
         lead = (slice(None),) * (out.logits.ndim - 2) + (slice(0, 1),)
         return Output(out.logits[lead].detach(), {name: x[lead].detach() for name, x in out.features.items()})
@@ -45,6 +48,8 @@ def built(strategy, student, teacher):
     distiller = SimpleNamespace(
         student=Teacher(), teacher=Teacher(), num_classes=K, example_outputs=lambda: (one(student), one(teacher))
     )
+    if readout is not None:
+        distiller.teacher.readout = readout
     return strategy.build(distiller)
 
 
@@ -70,6 +75,18 @@ def test_samd_by_hand():
     head = Teacher().fc.weight
     seen = class_activation(teacher.features["late"].mean(0), head, teacher.logits.mean(0).argmax(-1))
     expected = map_distillation(seen, student.features["late"].mean(0), 3.0, "batch")
+    assert strategy.loss(step(student, teacher), adapter).item() == pytest.approx(expected.item())
+
+
+def test_the_teachers_answer_is_that_of_its_own_readout():
+    student, teacher = output(STUDENT, T, 0), output(TEACHER, 2, 1)
+    logits = torch.zeros(2, B, K)
+    logits[0, :, 1], logits[1, :, 2] = 3.0, 2.0  # the mean says class 1, the last step class 2
+    teacher = Output(logits, teacher.features)
+    strategy = ActivationMapDistillation()
+    adapter = built(strategy, student, teacher, readout=lambda z: z[-1])
+    seen = class_activation(teacher.features["late"].mean(0), Teacher().fc.weight, torch.full((B,), 2))
+    expected = map_distillation(seen, student.features["late"].mean(0), 2.0)
     assert strategy.loss(step(student, teacher), adapter).item() == pytest.approx(expected.item())
 
 
