@@ -28,7 +28,7 @@ demo: $(STAMP)  ## Train teacher and students on the embedded eye clips, print t
 	$(BIN)/sdsnn report runs/quick/seye_teacher runs/quick/seye_ce runs/quick/seye
 
 test: $(STAMP)  ## Run the fast tests, two at a time
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)  ## Run the slow tests, one at a time
 	$(BIN)/python -m pytest -m slow

@@ -9,6 +9,12 @@ import torch
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 sys.path.insert(0, str(Path(__file__).parent))
+LONG = ("test_experiments", "test_distributed", "test_cli", "test_entry_points", "test_kdcl", "test_vanishing_data")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that several workers end at about the same time."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(autouse=True)
