@@ -13,7 +13,7 @@ from sdsnn_lightning.cores import usable_cores
 from sdsnn_lightning.data_commands.image_sets import SUFFIXES, ImageClass, find_classes
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.progress import watched
-from sdsnn_lightning.simulate.once import STAMP
+from sdsnn_lightning.simulate.once import STAMP, read_stamp
 from sdsnn_lightning.whole import whole_file, whole_folder
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ EPILOG = """examples:
     sdsnn data to-events eye.mp4 eye.npz --upsample-fps 250
 """
 FORMATS = ("aedat", "npz")
+GENERATOR = "sdsnn data to-events"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -83,6 +84,7 @@ def to_events(options: argparse.Namespace) -> None:
     """
     for key, least in (
         ("limit", 1),
+        ("test_limit", 1),
         ("loops", 1),
         ("workers", 1),
         ("seed", 0),
@@ -127,7 +129,7 @@ def _check_free(out: Path, overwrite: bool) -> None:
     """Refuses an output that exists, unless this command made it and may replace it."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not (out / STAMP).is_file():
+    if read_stamp(out).get("generator") != GENERATOR:
         raise DataError(f"{out} exists and was not made by this command; name another output")
     if not overwrite:
         raise DataError(f"{out} exists; name another output, or give --overwrite")
@@ -183,7 +185,7 @@ def write_events(path: Path, events: "NDArray[np.void]") -> None:
     if path.suffix == ".aedat":
         from sdsnn_lightning.data.aedat import write_aedat
 
-        write_aedat(path, events, comments=["Simulated: sdsnn data to-events"])
+        write_aedat(path, events, comments=[f"Simulated: {GENERATOR}"])
         return
     import numpy as np
 
@@ -199,7 +201,7 @@ def _write_stamp(folder: Path, classes: Sequence[ImageClass], options: argparse.
     """Notes beside the recordings what they are."""
     keys = ("limit", "test_limit", "format", "loops", "threshold", "seed")
     facts = {
-        "generator": "sdsnn data to-events",
+        "generator": GENERATOR,
         "version": 1,
         "source": options.source.resolve().name,
         "parameters": {key: getattr(options, key) for key in keys},

@@ -55,12 +55,12 @@ def make_once(root: Path, what: str, stamp: Stamp, write: Callable[[Path], None]
     """
     from filelock import FileLock
 
-    if _found(root) == stamp._asdict():
+    if read_stamp(root) == stamp._asdict():
         return root
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.with_name(f".{root.name}.lock")):
-            if _found(root) == stamp._asdict():  # another process made it while this one waited
+            if read_stamp(root) == stamp._asdict():  # another process made it while this one waited
                 return root
             _check_replaceable(root, stamp.generator)
             sweep_leftovers(root)
@@ -75,20 +75,28 @@ def make_once(root: Path, what: str, stamp: Stamp, write: Callable[[Path], None]
     return root
 
 
-def _found(root: Path) -> Any:
-    """What `STAMP` says there; nothing where it cannot be read."""
+def read_stamp(root: Path) -> dict[str, Any]:
+    """What `STAMP` says in a folder.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        The content, `generator` among it; nothing where there is no readable one.
+    """
     try:
-        return json.loads((root / STAMP).read_text())
+        found = json.loads((root / STAMP).read_text())
     except (OSError, ValueError):
-        return None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _check_replaceable(root: Path, generator: str) -> None:
     """Refuses to touch what the generator did not make."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    found = _found(root)
-    if found is None:
+    found = read_stamp(root)
+    if not found:
         raise DataError(f"{root}: holds no readable {STAMP}, so it was not simulated; give another folder")
-    if not isinstance(found, dict) or found.get("generator") != generator:
+    if found.get("generator") != generator:
         raise DataError(f"{root}: is a simulated set of another kind; delete it or give another folder")

@@ -141,6 +141,7 @@ def test_mistakes_are_one_line_and_leave_nothing(folders, tars, tmp_path, capsys
     words = ("--workers", 1, "--loops", 1)
     assert "gone does not exist" in refused(capsys, tmp_path / "gone", out)
     assert "--limit is 0; give at least 1" in refused(capsys, folders, out, "--limit", 0)
+    assert "--test-limit is -1; give at least 1" in refused(capsys, folders, out, "--test-limit", -1)
     assert "--upsample-fps is for a video" in refused(capsys, folders, out, "--upsample-fps", 100)
     assert "cat.tar is part of a class" in refused(capsys, tars / "train" / "cat.tar", out)
     assert "holds no images by class" in refused(capsys, folders / "cat", out)
@@ -167,7 +168,9 @@ def test_mistakes_are_one_line_and_leave_nothing(folders, tars, tmp_path, capsys
     out.mkdir()
     (out / "mine.txt").write_text("keep")
     assert "was not made by this command" in refused(capsys, folders, out, "--overwrite")
-    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+    (out / "simulated.json").write_text('{"generator": "sdsnn_lightning.simulate.eye"}')  # of another command
+    assert "was not made by this command" in refused(capsys, folders, out, "--overwrite")
+    assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "simulated.json"]
     (folders / "dog" / "2.jpg").unlink()
     run(folders, tmp_path / "made", "--limit", 1)
     assert "give --overwrite" in refused(capsys, folders, tmp_path / "made")
