@@ -59,6 +59,7 @@ class OperationCounter(TorchDispatchMode):
         self._modules = dict(network.named_modules())
         self._neurons = list(spiking_layers(network).values())
         self._owners: dict[int, str] = {}
+        self._casts: dict[int, tuple[str, Tensor]] = {}
         self._hooks: list[RemovableHandle] = []
         self._running = False
 
@@ -87,6 +88,7 @@ class OperationCounter(TorchDispatchMode):
         self._calls: list[Call] = []
         self._sizes: dict[Key, tuple[float, float, int]] = {}
         self._scores = 0  # address of the last softmax
+        self._casts.clear()
         self._running = True
         self.__enter__()
 
@@ -103,6 +105,7 @@ class OperationCounter(TorchDispatchMode):
             return
         self._running = False
         self.__exit__(None, None, None)
+        self._casts.clear()
         if output is None:
             return
         logits = getattr(output, "logits", output)
@@ -129,6 +132,9 @@ class OperationCounter(TorchDispatchMode):
             output = func(*args, **kwargs) if parts is NotImplemented else parts
             if packet in (aten._softmax, aten._safe_softmax):
                 self._scores = output.data_ptr()
+            elif packet is aten._to_copy and (owner := self._owner(args[0])) is not None:
+                # Autocast hands layers a copy of their weight. Kept for the pass, or another tensor takes its address.
+                self._casts[output.untyped_storage().data_ptr()] = owner, output
             return output
         output = func(*args, **kwargs)
         if packet is aten.convolution:
@@ -140,8 +146,10 @@ class OperationCounter(TorchDispatchMode):
         return output
 
     def _owner(self, tensor: Tensor) -> str | None:
-        """Dotted name of the module whose parameter this tensor is, or is a view of."""
-        return self._owners.get(tensor.untyped_storage().data_ptr())
+        """Dotted name of the module whose parameter this tensor is, or is a view or a cast of."""
+        address = tensor.untyped_storage().data_ptr()
+        cast = self._casts.get(address)
+        return self._owners.get(address) if cast is None else cast[0]
 
     def _layer(self, op: str, owner: str | None, detail: tuple[Hashable, ...] = ()) -> tuple[Key, Layer]:
         """The layer of the running module and the weight's owner; the detail tells products of one module apart."""

@@ -121,6 +121,25 @@ def test_same_result_under_inference_mode_and_for_any_batch():
     assert [row.name for row in again.rows] == ["a", "b"]
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_autocast_costs_the_same_in_the_same_layers(mode):
+    def run(net, x):
+        maps = net.conv(x.flatten(0, 1))
+        return net.head((net.wide(maps.flatten(1)) > 300).float()).unflatten(0, x.shape[:2])
+
+    layers = {"conv": nn.Conv2d(2, 3, 3, padding=1), "wide": nn.Linear(48, 5), "head": nn.Linear(5, 3, bias=False)}
+    network = Net(run, **layers)
+    for parameter in network.parameters():
+        nn.init.ones_(parameter)  # small integers, which half precision holds exactly
+    clip = (torch.rand(3, 2, 2, 4, 4) > 0.5).float()
+    plain = measure_energy(network, (clip,))
+    with mode(), torch.autocast("cpu", torch.bfloat16):
+        cast = measure_energy(network, (clip,))
+    assert [(row.name, row.op) for row in cast.rows] == [("conv", "conv"), ("wide", "linear"), ("head", "linear")]
+    assert all(row.stock_acs + row.stock_macs > 0 for row in cast.rows)
+    assert cast.rows == plain.rows
+
+
 def test_a_layer_with_one_analogue_step_is_analogue_as_a_whole():
     x = torch.ones(2, 1, 4)
     x[1] = 0.5
