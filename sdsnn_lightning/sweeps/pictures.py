@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdsnn_lightning.charts import pareto_front
 from sdsnn_lightning.sweeps.records import Record
 from sdsnn_lightning.sweeps.space import Sweep
 from sdsnn_lightning.sweeps.table import short_names, shown, winner
@@ -64,22 +65,6 @@ def objective_picture(records: Sequence[Record], sweep: Sweep) -> "Figure | None
         axes.set(xlabel=name, ylabel=sweep.metric)
         axes.grid(color="0.9")
     return figure
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Finds the points that no other beats in both respects.
-
-    Args:
-        points: Pairs of cost (less is better) and score (more is better).
-
-    Returns:
-        Their indices, from the cheapest on. Of equal points the first.
-    """
-    front: list[int] = []
-    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
-        if not front or points[index][1] > points[front[-1]][1]:
-            front.append(index)
-    return front
 
 
 def pareto_picture(records: Sequence[Record], sweep: Sweep) -> "Figure | None":

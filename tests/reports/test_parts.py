@@ -15,6 +15,8 @@ from sdsnn_lightning.types import Output
 def test_pareto_front_holds_what_no_other_beats():
     points = [(3.0, 0.9), (1.0, 0.5), (2.0, 0.4), (3.0, 0.8), (2.5, 0.7)]
     assert pareto_front(points) == [1, 4, 0]
+    assert pareto_front([(1.0, 5.0), (1.0, 5.0)]) == [0]
+    assert pareto_front([]) == []
 
 
 def test_mean_curve_takes_the_epochs_that_all_runs_have():

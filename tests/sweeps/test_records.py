@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from sdsnn_lightning.errors import DataError
-from sdsnn_lightning.sweeps.pictures import pareto_front, save_pictures
+from sdsnn_lightning.sweeps.pictures import save_pictures
 from sdsnn_lightning.sweeps.records import Record, epochs_in, last_line, read_record, write_record
 from sdsnn_lightning.sweeps.space import Range, Sweep
 from sdsnn_lightning.sweeps.table import Board, csv_text, duration, ranked, short_names, table, winner
@@ -115,12 +115,6 @@ def test_names_are_as_short_as_they_can_be():
     keys = ["model.alpha", "model.student.size", "model.teacher.size"]
     assert short_names(keys) == ["alpha", "student.size", "teacher.size"]
     assert short_names(["a.lr", "lr"]) == ["a.lr", "lr"]
-
-
-def test_the_pareto_front_is_what_nobody_beats():
-    assert pareto_front([(2.0, 50.0), (1.0, 40.0), (3.0, 30.0), (2.0, 45.0), (4.0, 60.0)]) == [1, 0, 4]
-    assert pareto_front([(1.0, 5.0), (1.0, 5.0)]) == [0]
-    assert pareto_front([]) == []
 
 
 def test_pictures_are_drawn_as_far_as_there_is_something_to_draw(tmp_path):
