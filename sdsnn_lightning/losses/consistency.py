@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.logits import full_precision, kl_divergence
+from sdsnn_lightning.losses.relations import normalise
 
 
 def hits(teacher_logits: Tensor, target: Tensor) -> Tensor:
@@ -137,11 +138,7 @@ def relation_consistency(teacher: Tensor, student: Tensor) -> Tensor:
 
 def _similarity(x: Tensor) -> Tensor:
     """Cosine similarities `[B, T, T]` between the steps of `x` `[T, B, ...]`."""
-    steps = x.flatten(2).transpose(0, 1)  # [B, T, F]
-    norm = steps.square().sum(-1, keepdim=True)
-    fires = norm > 1e-12
-    # Silent steps are divided by 1: an epsilon would give them a gradient of 1 / epsilon.
-    unit = torch.where(fires, steps, 0.0) / torch.where(fires, norm, 1.0).sqrt()
+    unit = normalise(x.flatten(2).transpose(0, 1))  # [B, T, F]
     return unit @ unit.mT
 
 

@@ -109,11 +109,19 @@ def align_time(
         return Pair(student, teacher.expand(steps, -1, -1, -1, -1), student_real)
     if how == "positions":
         return Pair(_time_as_row(student, student_real), _time_as_row(teacher, teacher_real))
-    return Pair(_mean_over_time(student, student_real), _mean_over_time(teacher, teacher_real))
+    return Pair(mean_over_time(student, student_real), mean_over_time(teacher, teacher_real))
 
 
-def _mean_over_time(maps: Tensor, real: Tensor | None) -> Tensor:
-    """Mean `[1, B, C, H, W]` over the real steps of `[T, B, C, H, W]`."""
+def mean_over_time(maps: Tensor, real: Tensor | None = None) -> Tensor:
+    """Averages over the steps that are not padding.
+
+    Args:
+        maps: `[T, B, C, H, W]`.
+        real: True where a step is not padding, `[T, B]`; None where all are real.
+
+    Returns:
+        `[1, B, C, H, W]`; zero for a sample without a real step.
+    """
     if real is None:
         return maps.mean(0, keepdim=True)
     weight = real.to(maps.dtype)[:, :, None, None, None]

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.consistency import hit_probability
-from sdsnn_lightning.losses.logits import full_precision, kl_divergence
+from sdsnn_lightning.losses.logits import check_logits, full_precision, kl_divergence
 
 
 def focal_weight(teacher_logits: Tensor, student_logits: Tensor, target: Tensor) -> Tensor:
@@ -50,7 +49,7 @@ def weighted_soft_labels(
     Raises:
         ConfigError: If the shapes differ or the temperature is not positive.
     """
-    _check(teacher_logits, student_logits, temperature)
+    check_logits(teacher_logits, student_logits, temperature)
     weight = focal_weight(teacher_logits, student_logits, target)
     soft = (teacher_logits.detach() / temperature).softmax(-1)
     cross = -(soft * (student_logits / temperature).log_softmax(-1)).sum(-1)
@@ -85,7 +84,7 @@ def decoupled_distillation(
     Raises:
         ConfigError: If the shapes differ or the temperature is not positive.
     """
-    _check(teacher_logits, student_logits, temperature)
+    check_logits(teacher_logits, student_logits, temperature)
     others = ~functional.one_hot(target, teacher_logits.shape[-1]).bool()
     rest = [z[others].unflatten(0, (len(target), -1)) for z in (teacher_logits.detach(), student_logits)]  # [B, K-1]
     nckd = temperature**2 * kl_divergence(rest[0], rest[1], temperature)
@@ -121,7 +120,7 @@ def relational_distillation(
     Raises:
         ConfigError: If the shapes differ or the temperature is not positive.
     """
-    _check(teacher_logits, student_logits, temperature)
+    check_logits(teacher_logits, student_logits, temperature)
     teacher = (teacher_logits.detach() / temperature).softmax(-1)
     student = (student_logits / temperature).softmax(-1)
     inter, intra = _pearson_distance(student, teacher), _pearson_distance(student.mT, teacher.mT)
@@ -135,14 +134,3 @@ def _pearson_distance(x: Tensor, y: Tensor) -> Tensor:
     spread = (own > 1e-12) & (other > 1e-12)  # what lies below is the rounding of float32
     correlation = (x * y).sum(-1) / torch.where(spread, own * other, 1.0).sqrt()
     return torch.where(spread, 1.0 - correlation, 0.0).sum() / spread.sum().clamp_min(1)
-
-
-def _check(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> None:
-    """Refuses what broadcasting would hide."""
-    if teacher_logits.shape != student_logits.shape:
-        raise ConfigError(
-            f"teacher logits {tuple(teacher_logits.shape)} and student logits {tuple(student_logits.shape)} differ; "
-            "give both networks the same classes"
-        )
-    if temperature <= 0:
-        raise ConfigError(f"temperature: {temperature} must be positive")

@@ -58,7 +58,7 @@ def kl_divergence(
     Raises:
         ConfigError: If the shapes differ or the temperature is not positive.
     """
-    _check(teacher_logits, student_logits, temperature)
+    check_logits(teacher_logits, student_logits, temperature)
     teacher = (teacher_logits / temperature).log_softmax(-1)
     student = (student_logits / temperature).log_softmax(-1)
     divergence = (teacher.exp() * (teacher - student)).sum(-1)
@@ -108,8 +108,17 @@ def entropy_weighted_distillation(teacher_logits: Tensor, student_logits: Tensor
     return temperature**2 * (entropy * divergence).mean()
 
 
-def _check(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> None:
-    """Refuses what broadcasting would hide."""
+def check_logits(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> None:
+    """Refuses what broadcasting would hide.
+
+    Args:
+        teacher_logits: `[..., K]`.
+        student_logits: `[..., K]`.
+        temperature: tau.
+
+    Raises:
+        ConfigError: If the shapes differ or the temperature is not positive.
+    """
     if teacher_logits.shape != student_logits.shape:
         raise ConfigError(
             f"teacher logits {tuple(teacher_logits.shape)} and student logits {tuple(student_logits.shape)} differ; "

@@ -154,7 +154,7 @@ class FeatureStrategy(Strategy):
             flat = [x.shape[-2:].numel() == 1 for x in (maps, targets)]
             lacking = {"nobody": False, "student": flat[0], "both": any(flat)}[self.positions_of]
             how = "positions" if self.time == "auto" and lacking else self.time
-            return align_time(maps, targets, how, _real(own, len(maps)), _real(other, len(targets)))
+            return align_time(maps, targets, how, real_mask(own, len(maps)), real_mask(other, len(targets)))
         except ConfigError as error:
             raise ConfigError(f"{self.name}, student '{names[0]}' and teacher '{names[1]}': {error}") from error
 
@@ -194,8 +194,16 @@ def _maps(output: Output) -> list[str]:
     return [name for name, x in output.features.items() if x.shape[leading:].numel() > 1]
 
 
-def _real(view: View, steps: int) -> Tensor | None:
-    """True on real steps `[T, B]`, by the view's `mask` `[B, T]` where it has one of this length."""
+def real_mask(view: View, steps: int) -> Tensor | None:
+    """Which steps are not padding, by the view's `mask` `[B, T]`.
+
+    Args:
+        view: Modalities by name.
+        steps: T of the feature or logits that the mask is wanted for.
+
+    Returns:
+        True on real steps `[T, B]`; None where the view has no mask of this length.
+    """
     mask = view.get("mask")
     return None if mask is None or mask.shape[1] != steps else mask.ne(0).mT
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.activation_maps import Normalise, class_activation, map_distillation
-from sdsnn_lightning.losses.features import Pair
+from sdsnn_lightning.losses.features import Pair, mean_over_time
 from sdsnn_lightning.losses.temporal import noise_smoothed_distillation
 from sdsnn_lightning.strategies.arguments import not_negative, one_of, positive
 from sdsnn_lightning.strategies.features import FeatureStrategy, Taps
@@ -106,7 +106,7 @@ class ActivationMapDistillation(FeatureStrategy):
         Raises:
             ConfigError: If a feature has one position only, or the maps cannot be laid over each other.
         """
-        student, teacher = _over_time(pair.student, pair.real), _over_time(pair.teacher, pair.real)  # [B, C, H, W]
+        student, teacher = (mean_over_time(x, pair.real)[0] for x in pair[:2])  # [B, C, H, W]
         if min(student.shape[-2:].numel(), teacher.shape[-2:].numel()) == 1:
             raise ConfigError("a map of one position says nothing about where; name features with positions or time")
         # Asked again at every step: a curriculum may have promoted another teacher meanwhile.
@@ -157,11 +157,3 @@ class NoiseSmoothedLogits(ReadoutStrategy):
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term; a scalar."""
         return noise_smoothed_distillation(*self.readouts(step), self.temperature, self.noise, self.mix)
-
-
-def _over_time(maps: Tensor, real: Tensor | None) -> Tensor:
-    """Mean `[B, C, H, W]` over the real steps of `[S, B, C, H, W]`."""
-    if real is None:
-        return maps.mean(0)
-    weight = real.to(maps.dtype)[:, :, None, None, None]
-    return (maps * weight).sum(0) / weight.sum(0).clamp_min(1.0)

@@ -6,7 +6,7 @@ from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.features import Pair, as_maps, mean_squared_error, same_size
 from sdsnn_lightning.losses.spectral import Transform, common_bands, time_spectrum
 from sdsnn_lightning.strategies.arguments import one_of
-from sdsnn_lightning.strategies.features import FeatureStrategy, Taps
+from sdsnn_lightning.strategies.features import FeatureStrategy, Taps, real_mask
 from sdsnn_lightning.strategies.schedules import Schedule
 from sdsnn_lightning.types import Output, View
 
@@ -75,8 +75,6 @@ class SpectralDistillation(FeatureStrategy):
 
 
 def _silenced(maps: Tensor, view: View) -> Tensor:
-    """Zero on padded steps, by the view's `mask` `[B, T]` where it has one of this length."""
-    mask = view.get("mask")
-    if mask is None or mask.shape[1] != len(maps):
-        return maps
-    return maps * mask.ne(0).mT[:, :, None, None, None]
+    """Maps `[T, B, C, H, W]`, zero on padded steps."""
+    real = real_mask(view, len(maps))
+    return maps if real is None else maps * real[:, :, None, None, None]
