@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from sdsnn_lightning.data.hdf5_target import Hdf5Target
 from sdsnn_lightning.data.spike_rules import SpikeChunk, check_spikes
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.whole import whole_file
@@ -72,7 +73,7 @@ def write_spike_file(
     speakers: list[int] = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        with whole_file(path) as partial, Hdf5Target(partial) as target, h5py.File(target, "w") as file:
             spikes = file.create_group("spikes")
             of_time, of_unit = h5py.vlen_dtype(np.dtype(times)), h5py.vlen_dtype(np.uint16)
             time_lists = spikes.create_dataset("times", (0,), of_time, maxshape=(None,), chunks=(AT_ONCE,))
@@ -93,6 +94,7 @@ def write_spike_file(
                 time_lists[number], unit_lists[number] = chunk.times, chunk.units.astype(np.uint16)
                 labels.append(sample.label)
                 speakers.append(sample.speaker)
+                target.check()
             file["labels"] = np.array(labels, np.uint16)
             file["extra/speaker"] = np.array(speakers, np.int32)
             file["extra/keys"] = np.array([name.encode() for name in class_names])

@@ -1,5 +1,7 @@
 import multiprocessing
 import pickle
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -217,3 +219,23 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_spike_file(tmp_path / "file" / "x.h5", [sample()], WORDS)
+
+
+def test_a_disk_that_fills_up_is_told_in_one_line_and_ends_nothing(tmp_path):
+    script = """
+import resource, sys
+import numpy as np
+from sdsnn_lightning.data.spike_files import SpikeSample, write_spike_file
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # refuses as a full disk does
+samples = (SpikeSample(np.linspace(0, 1, 8000), np.arange(8000) % 700, 0, 0, "a") for _ in range(40))
+try:
+    write_spike_file(sys.argv[1], samples, ["a"])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "x.h5"], capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"DataError {tmp_path / 'x.h5'} cannot be written (File too large); free space")
+    assert not list(tmp_path.iterdir())
