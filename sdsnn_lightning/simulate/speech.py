@@ -3,6 +3,7 @@
 It stands in for Speech Commands where that set is absent; a result on it says how methods compare, no more.
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,6 @@ def write_simulated_commands(root: str | Path, seed: int = 0) -> Path:
 
 def _write(folder: Path, seed: int) -> None:
     """Says and writes every word."""
-    import soundfile
-
     speakers = draw_speakers(SPEAKERS, seed)
     parts = {"validation_list.txt": speakers[0:2], "testing_list.txt": speakers[2:4]}
     words = watched(sorted(WORDS.items()), "Simulating spoken words, once", len(WORDS))
@@ -86,11 +85,19 @@ def _write(folder: Path, seed: int) -> None:
         voices = [speaker for speaker in speakers for _ in range(TAKES)]
         waveforms = synthesise(phones, voices, np.random.default_rng([seed, 2, number]))
         for k, (speaker, waveform) in enumerate(zip(voices, waveforms, strict=True)):
-            path = folder / word / f"{speaker.name}_nohash_{k % TAKES}.wav"
-            soundfile.write(str(path), waveform, SAMPLE_RATE, subtype="PCM_16")
+            _write_wav(folder / word / f"{speaker.name}_nohash_{k % TAKES}.wav", waveform)
     (folder / "_background_noise_").mkdir()
     for name, noise in background_noise(np.random.default_rng([seed, 3])).items():
-        soundfile.write(str(folder / "_background_noise_" / f"{name}.wav"), noise, SAMPLE_RATE, subtype="PCM_16")
+        _write_wav(folder / "_background_noise_" / f"{name}.wav", noise)
     for name, chosen in parts.items():
         lines = (f"{w}/{s.name}_nohash_{k}.wav\n" for w in sorted(WORDS) for s in chosen for k in range(TAKES))
         (folder / name).write_text("".join(lines))
+
+
+def _write_wav(path: Path, waveform: NDArray[np.float32]) -> None:
+    """Writes 16-bit sound. By Python, as the sound library does not say that a disk is full."""
+    import soundfile
+
+    content = BytesIO()
+    soundfile.write(content, waveform, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    path.write_bytes(content.getvalue())

@@ -1,4 +1,5 @@
 import hashlib
+import resource
 
 import numpy as np
 import pytest
@@ -83,3 +84,14 @@ def test_pitch_is_the_speakers():
         lags = np.arange(50, 250)
         period = np.median(lags[correlation[:, lags].argmax(1)])
         assert SAMPLE_RATE / period == pytest.approx(pitch, rel=0.15)
+
+
+def test_a_disk_that_fills_up_is_told_in_one_line(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # refuses as a full disk does
+    try:
+        with pytest.raises(DataError, match=r"set: cannot write the simulated set of 20 MB \(File too large\); free"):
+            write_simulated_commands(tmp_path / "set")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "set").exists()
