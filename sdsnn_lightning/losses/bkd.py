@@ -20,7 +20,7 @@ def blur_mask(
 
     Args:
         feature: The feature to blur, `[N, C, H, W]`, for shape, dtype and device.
-        ratio: lambda, the probability of a zero, in [0, 1]. 0.15 in all released scripts.
+        ratio: lambda, the probability of a zero, in [0, 1]. 0.15 by default in all released scripts.
         unit: `channel` draws `[N, C, 1, 1]` as the BKDSNN code runs; `pixel` `[N, 1, H, W]` as MGD describes; `element`
             every value by itself.
         generator: Source of randomness; the device's default where None.

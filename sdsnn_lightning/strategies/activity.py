@@ -1,8 +1,8 @@
 """Fewer spikes by distillation and regularisation (Louis et al., ICANN 2024, arXiv 2406.18350).
 
 The paper compares three forms of response distillation, finds that distillation alone makes a network sparser, traces
-it to smaller logits, and penalises activations and logits directly. Its full objective is
-`(1 - a) CE + a L_KD + L_act + L_log`, here one strategy a term. Weights, temperature and warm-up are ours.
+it to smaller logits, and penalises activations and logits directly. Here each term is a strategy. How they join,
+`(1 - a) CE + a L_KD + L_act + L_log`, is our reading; weights, temperature and warm-up are ours, too.
 """
 
 from functools import partial
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class ResponseDistillation(ReadoutStrategy):
-    """Response distillation in one of the paper's three forms, on the read-outs `[B, K]`.
+    """Response distillation in one of three forms, on the read-outs `[B, K]`.
 
-    `losses.activity.response_distillation`. With `model.init_args.alpha: 0.5` (our default of its share a) the total is
-    the paper's.
+    `losses.activity.response_distillation`: `mse` is the paper's first, the others are our readings of its two. With
+    `model.init_args.alpha: 0.5` (our default of the share a) the total is `(1 - a) CE + a L_KD`.
     """
 
     def __init__(

@@ -25,8 +25,8 @@ class HybridStepwiseDistillation(StepwiseStrategy):
     """A network of quantised activations learns one half of the frames, then teaches the spiking one on the other.
 
     First part of the run: a twin of the student, with a quantised activation for every neuron, learns the first half of
-    a sample's frames by `CE((1/F) sum_f z_f, y)`. Then its weights become the student's, a frozen copy of it the
-    teacher, and the student learns the other half of the frames by
+    a sample's frames by `CE(readout(z), y)`; the read-out is the mean over frames in the paper, the student's own here.
+    Then its weights become the student's, a frozen copy of it the teacher, and the student learns the other half by
 
         `CE(readout(z), y) + distillation (1/T) sum_t tau^2 KL(softmax(z_teacher / tau) || softmax(z_t / tau))`,
 

@@ -15,7 +15,7 @@ class WeightedSoftLabelDistillation(ReadoutStrategy):
     """L_LD: the teacher's soft labels, each sample weighted by how much better the teacher knows it.
 
     `weight * tau^2 mean(w H)` on the read-outs, see `weighted_soft_labels`. Temperature 2 and weight 1 are the released
-    code's; its Spikingformer script for CIFAR10-DVS has weight 0.1. Logs `focal_weight`, the mean of w.
+    code's; one of its two Spikingformer scripts for CIFAR10-DVS has weight 0.1. Logs `focal_weight`, the mean of w.
     """
 
     def __init__(self, weight: float | Schedule = 1.0, temperature: float = 2.0, name: str | None = None) -> None:
