@@ -143,8 +143,13 @@ class SpikeSCR(nn.Module):
             residuals `[T, B, D]`.
 
         Raises:
-            ConfigError: If the input has another number of channels.
+            ConfigError: If the input has another number of channels, or the network is in half precision throughout.
         """
+        if self.frequencies.dtype in (torch.bfloat16, torch.float16):
+            raise ConfigError(
+                f"SpikeSCR's thresholds and rotary frequencies do not fit {self.frequencies.dtype}; set "
+                "trainer.precision to bf16-mixed, 16-mixed or 32-true"
+            )
         if frames.shape[-1] != self.in_channels:
             raise ConfigError(
                 f"SpikeSCR.in_channels is {self.in_channels}, but the data has {frames.shape[-1]} channels; "

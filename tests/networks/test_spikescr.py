@@ -320,6 +320,12 @@ def test_bad_arguments_are_told_in_one_line():
         SpikeSCR(**SMALL)(torch.zeros(3, 1, 700))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_throughout_is_refused(dtype):
+    with pytest.raises(ConfigError, match=r"do not fit torch.*; set trainer.precision to bf16-mixed"):
+        SpikeSCR(**SMALL).to(dtype)(torch.zeros(3, 1, 12, dtype=dtype))
+
+
 def test_a_step_is_refused_with_the_reason():
     with pytest.raises(ConfigError, match="future frames"):
         SpikeSCR(**SMALL).step(torch.zeros(1, 12))
