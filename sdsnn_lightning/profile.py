@@ -36,8 +36,8 @@ class NetworkProfile:
         role: `student`, `teacher`, or `network` where there is but one.
         network: Its class.
         weights: The file its weights are from, or `untrained`.
-        steps: Time steps of the largest batch.
-        batch_size: Samples of the largest batch.
+        steps: Time steps of the first batch; batches of recordings are as long as their longest one.
+        batch_size: Samples of the first batch, which has the most.
         report: Operations and energy per sample, over the test part.
         latency_one_s: Seconds for one sample by itself.
         latency_batch_s: Seconds a sample in a batch of `batch_size`.
@@ -100,7 +100,7 @@ class ProfileMeter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Runs the teacher on its view of the same samples, and keeps the first batch, which is the largest."""
+        """Runs the teacher on its view of the same samples, and keeps the first batch, which has the most samples."""
         module: Any = pl_module
         next(iter(self.scores.values())).detach()
         for name, network in self.networks.items():

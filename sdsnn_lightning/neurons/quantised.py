@@ -26,7 +26,7 @@ class QuantisedActivation(nn.Module):
 
     Bu et al. (ICLR 2022), as in HSD (Zhong et al., arXiv 2409.12507): there `value` is the ceiling, which is trained
     from 8, and L is 4 in the script. The floor passes the gradient straight through. An integrate-and-fire neuron of
-    the same ceiling emits the same mean over L steps of constant input.
+    the same ceiling emits the same mean over L steps of constant input, but for inputs right on an edge of two levels.
     """
 
     ceiling: Tensor
