@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +34,9 @@ class BackgroundNoise:
         self.samples = samples
         self.sound = torch.from_numpy(np.concatenate(long))
         counts = lengths - samples + 1  # crops in each recording
-        self._ends = counts.cumsum(0)
-        self._skipped = (lengths - counts).cumsum(0) - (lengths - counts)  # no crop spans two recordings
+        skipped = (lengths - counts).cumsum(0) - (lengths - counts)  # no crop spans two recordings
+        self._tables: tuple[Tensor, ...] = (self.sound, counts.cumsum(0), skipped)
+        self._on_device: tuple[Tensor, ...] = self._tables  # where they were last wanted
 
     def crops(self, where: Tensor) -> Tensor:
         """Takes crops.
@@ -45,13 +47,19 @@ class BackgroundNoise:
         Returns:
             int16 `[B, S]`.
         """
-        if self.sound.device != where.device:
-            self.sound, self._ends, self._skipped = (
-                tensor.to(where.device) for tensor in (self.sound, self._ends, self._skipped)
-            )
-        crop = (where * self._ends[-1]).long().clamp_max(self._ends[-1] - 1)
-        start = crop + self._skipped[torch.searchsorted(self._ends, crop, right=True)]
-        return self.sound.unfold(0, self.samples, 1)[start]
+        tables = self._tables
+        if where.device != self.sound.device:
+            if where.device != self._on_device[0].device:
+                self._on_device = tuple(tensor.to(where.device) for tensor in self._tables)
+            tables = self._on_device
+        sound, ends, skipped = tables
+        crop = (where * ends[-1]).long().clamp_max(ends[-1] - 1)
+        start = crop + skipped[torch.searchsorted(ends, crop, right=True)]
+        return sound.unfold(0, self.samples, 1)[start]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Loader processes, which take crops for the class `_silence_`, get no copy on a device."""
+        return self.__dict__ | {"_on_device": self._tables}
 
 
 def load_background(root: Path, sample_rate: int, samples: int) -> BackgroundNoise:

@@ -1,5 +1,7 @@
 """Background noise: crops stay within one recording, silence is drawn as promised, mixing keeps its bounds."""
 
+import pickle
+
 import numpy as np
 import pytest
 import soundfile
@@ -22,6 +24,14 @@ def test_every_crop_there_is_can_be_drawn_and_none_spans_two_recordings():
     ]  # fmt: skip
     assert noise().crops(torch.tensor([1.0 - 2**-24])).tolist() == [[30, 31, 30, 31]]  # the largest that is drawn
     assert crops.dtype == torch.int16
+
+
+def test_crops_on_a_device_leave_the_sound_of_loader_processes_where_it_is():
+    shared = noise()
+    assert shared.crops(torch.rand(2, device="meta")).shape == (2, 4)  # a device that nothing comes back from
+    assert shared.sound.device.type == "cpu"
+    assert shared.crops(torch.zeros(1)).tolist() == [[10, 11, 12, 13]]
+    assert pickle.loads(pickle.dumps(shared)).crops(torch.zeros(1)).tolist() == [[10, 11, 12, 13]]
 
 
 def test_silence_is_the_same_with_a_seed_and_fresh_without():
