@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from ssl import SSLCertVerificationError
+from ssl import SSLCertVerificationError, SSLError
 from typing import IO, Any, cast
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -185,7 +185,8 @@ def _receive(url: str, part: Path, max_bytes: int, pause: float) -> None:
                 _attempt(opener, url, part, max_bytes, show)
                 return
             except (_Halt, OSError, http.client.HTTPException) as error:
-                if isinstance(error, OSError) and error.errno in _DISK:
+                # the numbers of encryption's errors are of another kind: 1 is a record that arrived broken
+                if isinstance(error, OSError) and not isinstance(error, SSLError) and error.errno in _DISK:
                     raise
                 failures = 1 if _size(part) > before else failures + 1
                 reason = getattr(error, "reason", None) or error

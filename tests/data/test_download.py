@@ -1,6 +1,9 @@
 import gzip
 import hashlib
 import os
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 import zipfile
@@ -63,6 +66,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(server.body) - start))
         self.end_headers()
         send = server.body[start:]
+        if step == "broken record":  # past the encryption: the head of a record, and what no key fits
+            self.wfile.write(send[:1000])
+            os.write(self.connection.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
+            return
         self.wfile.write(send[: step[1]] if isinstance(step, tuple) else send)  # perhaps fewer than announced
 
 
@@ -191,6 +198,23 @@ def test_a_server_that_goes_away(server, tmp_path):
     message = refused("cannot be fetched", server.url, tmp_path / "a")
     assert f"; 0.5 MB are kept in {tmp_path / 'a.part'}" in message
     assert left(tmp_path) == ["a.part"]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+def test_an_encrypted_record_that_arrives_broken_is_fetched_again(server, tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "1"]
+    named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(["openssl", *made, *named], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.plan = ["broken record"]
+    url = server.url.replace("http://127.0.0.1", "https://localhost")
+    path = fetch_file(url, tmp_path / "set", md5=MD5, pause=0.01)
+    assert path.read_bytes() == BODY
+    assert server.ranges == [None, "bytes=1000-"]
 
 
 def test_no_name_server(tmp_path):
