@@ -5,6 +5,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from sdsnn_lightning.data.download import fetch_file, unpack
+from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.whole import sweep_leftovers
 
 ADDRESS = "https://zenkelab.org/datasets/"
@@ -27,13 +28,19 @@ def fetch_spikes(path: Path) -> None:
         path: The file to be; its name is one of `MD5`.
 
     Raises:
-        DataError: If it cannot be fetched, has another checksum, or cannot be unpacked. Nothing is at `path` then.
+        DataError: If it cannot be fetched, has another checksum, or cannot be unpacked or written. Nothing is at `path`
+            then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        if not path.is_file():
-            archive = path.with_name(f"{path.name}.zip")
-            sweep_leftovers(path)
-            fetch_file(ADDRESS + archive.name, archive, md5=MD5[path.name])
-            unpack(archive, path)
-            archive.unlink()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not path.is_file():
+                archive = path.with_name(f"{path.name}.zip")
+                sweep_leftovers(path)
+                fetch_file(ADDRESS + archive.name, archive, md5=MD5[path.name])
+                unpack(archive, path)
+                archive.unlink()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror or error}); mend the rights there or name another folder"
+        ) from error

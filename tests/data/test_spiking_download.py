@@ -63,3 +63,11 @@ def test_a_download_that_fails_leaves_no_set(tmp_path, official, monkeypatch):
         data.prepare_data()
     with pytest.raises(DataError, match="shd_test.h5 does not exist"):
         SpikingHeidelberg(root=str(tmp_path / "new"))
+
+
+def test_a_place_that_cannot_be_written(tmp_path, official):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="shd_train.h5 cannot be written .*; mend the rights there") as error:
+        spike_archives.fetch_spikes(tmp_path / "file" / "shd" / "shd_train.h5")
+    assert str(tmp_path / "file" / "shd") in str(error.value)
+    assert not official
