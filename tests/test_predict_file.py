@@ -137,6 +137,14 @@ def test_sound_windows_cover_everything(tmp_path):
         assert windows.seconds(count - 1)[1] >= seconds - 1e-6
 
 
+def test_no_sound_window_begins_after_the_end(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.ones(8000 * 29 // 10) / 4, 8000)
+    for hop, starts in ((3.0, [0]), (2.9, [0]), (2.0, [0, 2]), (1.45, [0, 1.45])):
+        windows = SoundWindows(tmp_path / "a.wav", 8000, 8000, hop)
+        assert [windows.seconds(k)[0] for k in range(len(windows))] == starts
+        assert all(sample["audio"].abs().max() > 8000 for sample in windows)
+
+
 def test_spike_trains(runs, tmp_path):
     rng = np.random.default_rng(0)
     samples = [

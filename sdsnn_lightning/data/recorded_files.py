@@ -25,8 +25,8 @@ from sdsnn_lightning.types import View
 class SoundWindows(IterableDataset):
     """Windows of a sound file, read as a stream: memory holds one window, whatever the length.
 
-    Samples are `audio` int16 `[S]`, `window` (its number) and `target` (0). Windows begin every `hop` seconds until all
-    of the sound is in one; the last is padded with silence.
+    Samples are `audio` int16 `[S]`, `window` (its number) and `target` (0). Windows begin every `hop` seconds until one
+    reaches the end of the sound, or the next would begin after it; the last is padded with silence.
     """
 
     def __init__(self, path: Path, sample_rate: int, samples: int, hop: float) -> None:
@@ -54,8 +54,9 @@ class SoundWindows(IterableDataset):
 
     def __len__(self) -> int:
         """Number of windows."""
+        most = math.ceil(self.frames / self.rate / self.hop - 1e-9)  # that begin within the sound
         rest = self.frames / self.rate - self.samples / self.sample_rate
-        return 1 + max(0, math.ceil(rest / self.hop - 1e-9))
+        return max(1, min(most, 1 + math.ceil(rest / self.hop - 1e-9)))
 
     def seconds(self, window: int) -> tuple[float, float]:
         """Start and end of a window in seconds; the padding of the last counts."""
