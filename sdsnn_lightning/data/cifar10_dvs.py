@@ -259,7 +259,7 @@ class CIFAR10DVS(DataModule):
             rank_zero_warn("val_fraction is 0: validation runs on the TEST part, as in BKDSNN's code.")
             return rows(train), rows(test), rows(test)
         training_labels = [labels[i] for i in train]
-        if min(training_labels.count(label) for label in training_labels) > 1:
+        if min(training_labels.count(label) for label in set(training_labels)) > 1:
             kept, held = random_split(training_labels, self.val_fraction, self.split_seed)
             return rows([train[i] for i in kept]), rows([train[i] for i in held]), rows(test)
         self.protocol = "tail"

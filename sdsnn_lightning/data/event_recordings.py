@@ -148,7 +148,7 @@ def find_recordings(
         class_from: `folder`: the class is the name of the folder a file lies in (`airplane/cifar10_airplane_0.aedat`);
             `file`: the file's own name without its ending (`session_2018-10-06/Caixa.aedat`).
         classes: Classes to use, in index order; others are left out. By default all there are, by name; and a set
-            that has one of CIFAR-10's classes must have all ten.
+            whose folders are all of CIFAR-10's classes must have all ten.
         match: Patterns (`session_2018-10-06/*`); files that match none are left out. None given: all files.
 
     Returns:
