@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sdsnn_lightning.checkpoints import load_checkpoint, load_network_state
+from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.loggers import RunLogger
 from sdsnn_lightning.strategies.base import Strategy
 
@@ -119,7 +120,8 @@ class WandbRecord(Callback):
         for logger in wandb_loggers(trainer):
             epoch = self.epoch
             if epoch is None:  # resumed: an earlier process reached it
-                epoch = load_checkpoint(Path(checkpoint.best_model_path), "the best checkpoint").get("epoch")
+                with contextlib.suppress(ConfigError):  # damaged or gone since, which need not end this run
+                    epoch = load_checkpoint(Path(checkpoint.best_model_path), "the best checkpoint").get("epoch")
             logger.summarise({f"best/{checkpoint.monitor}": self.noted, "best/epoch": epoch})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -127,7 +129,7 @@ class WandbRecord(Callback):
         best = Path(getattr(trainer.checkpoint_callback, "best_model_path", None) or "none")
         for logger in wandb_loggers(trainer):
             if logger.keeps_model and best.is_file():
-                state, _ = load_network_state(best, "the best checkpoint")
+                state, _ = load_network_state(best, f"the best checkpoint ({best})")
                 with tempfile.TemporaryDirectory() as folder:
                     weights = Path(folder, "network.pt")
                     torch.save(state, weights)

@@ -283,6 +283,16 @@ def test_the_training_outlives_wandb(tmp_path, monkeypatch, recwarn):
     assert json.loads((FOLDER / "results.json").read_text())["fit"]["epochs"] == 2
 
 
+def test_a_best_checkpoint_that_was_cut_does_not_end_a_resumed_run(tmp_path, monkeypatch):
+    settle(tmp_path, monkeypatch, "offline")
+    main(["fit", "--config", "toy.yaml", "--trainer.max_epochs", "1"])
+    best = FOLDER / "checkpoints/best.ckpt"
+    best.write_bytes(best.read_bytes()[:-1000])
+    main(["fit", "--config", "toy.yaml", "--ckpt_path", "last"])
+    assert len(column(tmp_path, "val/UAR")) == 2
+    assert "best/val/UAR" in ended_run(run_files(FOLDER)[1]).summary
+
+
 def test_an_agent_names_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_RUN_ID", "agentrun")
