@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -89,13 +90,23 @@ def update_json(path: Path, **entries: Any) -> None:
     """Merges entries into a JSON file in one step.
 
     Args:
-        path: The file; made, as its folder is, if it does not exist.
+        path: The file; made, as its folder is, if it does not exist. A damaged one is kept as `<name>.damaged`, which a
+            warning says, and a new one is begun: what took hours to compute is not lost for it.
         **entries: Replace the entries of the same name.
 
     Raises:
         OSError: As `write_text`.
     """
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content: Any = {}
+    try:
+        if path.is_file():
+            content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no names and values")
+    except ValueError as error:
+        content, damaged = {}, f"{path.name}.damaged"
+        os.replace(path, path.with_name(damaged))
+        warnings.warn(f"{path} is damaged ({error}): it is kept as {damaged}, and a new one is begun", stacklevel=2)
     write_text(path, json.dumps({**content, **entries}, indent=2))
 
 

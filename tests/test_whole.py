@@ -68,10 +68,11 @@ def test_text_and_json_make_their_folder(tmp_path):
     update_json(path, two=[3], name="é")
     assert json.loads(path.read_text()) == {"one": 1, "two": [3], "name": "é"}
     path.write_text("{")
-    with pytest.raises(ValueError, match="Expecting"):
+    with pytest.warns(UserWarning, match=r"d\.json is damaged \(Expecting .*\): it is kept as d\.json\.damaged"):
         update_json(path, one=1)
-    assert path.read_text() == "{"
-    assert len(list(path.parent.iterdir())) == 1
+    assert json.loads(path.read_text()) == {"one": 1}
+    assert path.with_name("d.json.damaged").read_text() == "{"
+    assert len(list(path.parent.iterdir())) == 2
 
 
 def test_a_folder_replaces_an_older_one_only_where_asked(tmp_path):
