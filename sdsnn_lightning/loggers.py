@@ -4,7 +4,6 @@ One run folder is one run of W&B: a resumed fit and the evaluations of its check
 folder holds. Nothing that W&B does or fails to do ends a training.
 """
 
-import csv
 import netrc
 import os
 import secrets
@@ -21,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.runs import process_rank
+from sdsnn_lightning.runs import metric_rows, process_rank
 from sdsnn_lightning.whole import write_text
 
 Mode = Literal["auto", "online", "offline", "disabled"]
@@ -68,12 +67,7 @@ class MetricsFile(CSVLogger):
     def experiment(self) -> Any:
         """The writer, which is given the rows of the steps before it deletes the file that they are in."""
         if self._experiment is None and self.steps and process_rank() == 0:
-            path = Path(self.log_dir, "metrics.csv")
-            rows: list[dict[str, Any]] = []
-            if path.is_file():
-                with path.open(newline="") as file:
-                    table = list(csv.DictReader(file))
-                rows = [{k: v for k, v in row.items() if v} for row in table if int(row["step"]) < self.steps]
+            rows = [row for row in metric_rows(Path(self.log_dir, "metrics.csv")) if int(row["step"]) < self.steps]
             writer = super().experiment
             writer.metrics = rows
             writer.save()

@@ -1,5 +1,6 @@
 """Run folders: `<runs>/<experiment>/version_<n>/` with configuration, checkpoints, metrics, results and pictures."""
 
+import csv
 import os
 import re
 from pathlib import Path
@@ -114,3 +115,21 @@ def version_of(checkpoint: Path, runs: Path, name: str) -> int | None:
     if checkpoint.parent.name != "checkpoints" or folder not in [path.resolve() for path in versions(runs, name)]:
         return None
     return int(folder.name.removeprefix("version_"))
+
+
+def metric_rows(path: Path) -> list[dict[str, str]]:
+    """Reads a `metrics.csv`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The values of every row by name, `step` always among them. Rows that are not whole, as a killed process or a
+        full disk leaves them, are left out; of a missing file there are none.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    table = csv.DictReader(line for line in lines if line.endswith("\n") and "\0" not in line)
+    whole = ({k: v for k, v in row.items() if v} for row in table if None not in row and None not in row.values())
+    return [row for row in whole if row.get("step", "").isdecimal()]
