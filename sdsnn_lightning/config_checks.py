@@ -11,6 +11,8 @@ import yaml
 
 from sdsnn_lightning.errors import ConfigError, UserError
 
+LONGEST_NAME = 255
+"""Bytes of a name of a file or folder on the usual file systems."""
 _WRAPPED = re.compile(r"Does not validate against any of the Union subtypes")
 
 
@@ -38,21 +40,27 @@ def check_files(paths: Sequence[str]) -> None:
             pass
 
 
-def check_names(name: str | None, runs: str | None) -> None:
+def check_names(name: str | None, runs: str | None, version: int | None = None) -> None:
     """Refuses names that no run folder can have, or that lead out of the folder of all runs.
 
     Args:
         name: Name of the experiment.
         runs: Folder that all run folders lie in.
+        version: Number of the run folder.
 
     Raises:
-        ConfigError: If one is empty or holds a null character, or `name` is absolute or goes up.
+        ConfigError: If a text is empty or holds a null character, `name` is absolute or goes up, or `version` is less
+            than 0, or a part of a path is longer than file systems allow.
     """
     for key, value in (("name", name), ("runs", runs)):
         if not value or "\0" in value:
             raise ConfigError(f"{key} is {value!r}; give a text that can name a folder")
+        if any(len(part.encode()) > LONGEST_NAME for part in Path(value).parts):
+            raise ConfigError(f"{key} is '{value[:20]}...', too long to name a folder; shorten it")
     if Path(str(name)).is_absolute() or ".." in Path(str(name)).parts:
         raise ConfigError(f"name is {name!r}, which leads out of the folder of all runs; set runs: for another folder")
+    if version is not None and version < 0:
+        raise ConfigError(f"version is {version}; set it to at least 0, or leave it out for the next free one")
 
 
 def check_sections(options: Mapping[str, Any]) -> None:

@@ -17,7 +17,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from sdsnn_lightning import runs, slurm
 from sdsnn_lightning.checkpoints import BEST, LAST
 from sdsnn_lightning.cli import TERMINATED
-from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.config_checks import check_names
+from sdsnn_lightning.errors import ConfigError, one_line
 from sdsnn_lightning.faults import teacher_environment
 from sdsnn_lightning.whole import whole_path
 
@@ -63,9 +64,17 @@ def trainer_words(words: list[str]) -> list[str]:
     return kept
 
 
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a null character
+        return False
+
+
 def _overlays(files: list[str]) -> list[dict[str, Any]]:
     """The overlays laid over the experiment, without what is about the student: model, name, notes, strategies."""
-    contents = [yaml.safe_load(Path(path).read_text()) or {} for path in files[1:]]
+    # The parser takes a configuration written on the command line, too.
+    contents = [yaml.safe_load(Path(file).read_text() if _is_file(file) else file) or {} for file in files[1:]]
     for content in contents:
         for key in ("model", "name", "notes", "ckpt_path"):
             content.pop(key, None)
@@ -100,15 +109,19 @@ def train_missing_teacher(dumped_config: str, words: list[str]) -> None:
         words: The command line, for its `--config` files: those after the first are overlays.
 
     Raises:
-        ConfigError: If the teacher's experiment does not exist or its training failed.
+        ConfigError: If the teacher's experiment is missing or none, has no `teacher_checkpoint`, or failed.
     """
     config = yaml.safe_load(dumped_config)
     model = config["model"].get("init_args", {})
     checkpoint, experiment = model.get("teacher_checkpoint"), model.get("teacher_experiment")
+    if experiment and not checkpoint:
+        raise ConfigError(
+            f"model.init_args.teacher_experiment is {experiment}, but there is no teacher_checkpoint; "
+            "give the path that the teacher's weights are kept under"
+        )
     if not checkpoint or not experiment or Path(checkpoint).is_file():
         return
-    if not Path(experiment).is_file():
-        raise ConfigError(f"model.init_args.teacher_experiment: {experiment} does not exist; give the teacher's YAML")
+    name = _experiment_name(experiment)
     if runs.process_rank() != 0:
         while not Path(checkpoint).is_file():
             time.sleep(1.0)
@@ -116,13 +129,37 @@ def train_missing_teacher(dumped_config: str, words: list[str]) -> None:
     Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{checkpoint}.lock"):
         if not Path(checkpoint).is_file():  # another run may have trained it while this one waited
-            _train(Path(checkpoint), experiment, config, words)
+            _train(Path(checkpoint), experiment, name, config, words)
 
 
-def _train(target: Path, experiment: str, config: dict[str, Any], words: list[str]) -> None:
+def _experiment_name(experiment: str) -> str:
+    """The name that the teacher's experiment has, under which its runs lie.
+
+    Raises:
+        ConfigError: If the file is no experiment, or its name is none.
+    """
+    key = f"model.init_args.teacher_experiment: {experiment}"
+    if not Path(experiment).is_file():
+        raise ConfigError(f"{key} does not exist; give the teacher's YAML")
+    try:
+        content = yaml.safe_load(Path(experiment).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"{key} is no YAML ({one_line(error)[:200]}); correct it") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{key} holds no settings; give the teacher's YAML")
+    name = content.get("name", "run")
+    if not isinstance(name, str) or "${" in name:
+        raise ConfigError(f"{key}: name is {name!r}; write a text there, without ${{...}}")
+    try:
+        check_names(name, "runs")
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    return name
+
+
+def _train(target: Path, experiment: str, name: str, config: dict[str, Any], words: list[str]) -> None:
     """Runs the teacher's experiment in a folder reserved for it, and copies its checkpoint to `target`."""
     rank_zero_info(f"{target} does not exist: training the teacher first ({experiment})")
-    name = yaml.safe_load(Path(experiment).read_text()).get("name", "run")
     place, run = Path(config["runs"]), ["teacher", str(target)]
     # In a job of Slurm that was queued anew, the teacher goes on in its own folder, too.
     run_folder = slurm.earlier_folder(place, name, None, run) or place / name / f"version_{runs.reserve(place, name)}"

@@ -41,6 +41,8 @@ def test_other_files_are_left_to_the_parser(tmp_path, content):
         ("a\0b", "runs", r"name is 'a\\x00b'"),
         ("/etc/x", "runs", "name is '/etc/x', which leads out of the folder of all runs; set runs:"),
         ("a/../../x", "runs", "leads out of the folder"),
+        ("a/" + "x" * 256, "runs", r"name is 'a/xxxxxxxxxxxxxxxxxx\.\.\.', too long to name a folder; shorten it"),
+        ("x", "é" * 128, "runs is 'é.*, too long"),
     ],
 )
 def test_names_of_no_run_folder(name, runs, said):
@@ -50,6 +52,14 @@ def test_names_of_no_run_folder(name, runs, said):
 
 def test_names_of_run_folders():
     check_names("a/b..c", "../elsewhere")
+    check_names("x" * 255, "runs", 0)
+
+
+def test_a_version_below_zero_is_refused(workdir, capsys):
+    write_toy()
+    said = refusal(capsys, "fit", "--config", "teacher.yaml", "--version", "-1")
+    assert said == "error: version is -1; set it to at least 0, or leave it out for the next free one"
+    assert not Path("runs").exists()
 
 
 class Picky:

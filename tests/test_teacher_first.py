@@ -64,3 +64,42 @@ def test_a_teacher_without_validation_is_its_last_state_which_is_said(workdir, c
     assert said == "error: training the teacher left no checkpoint; train teacher.yaml by itself first"
     assert not teacher.exists()
     assert not Path("runs/toy/version_1").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "holds no settings"),
+        (b"- a\n- list\n", "holds no settings"),
+        (b"name: [", "is no YAML"),
+        (b"name: \xff", "is no YAML"),
+        (b"name: 5\n", "name is 5"),
+        (b"name: ../../elsewhere\n", "leads out of the folder of all runs"),
+        (b"name: toy_${width}\n", "name is 'toy_${width}'"),
+    ],
+)
+def test_a_teacher_experiment_that_is_none_is_named(workdir, capsys, content, said):
+    write_toy()
+    Path("teacher.yaml").write_bytes(content)
+    line = refusal(capsys, "fit", "--config", "toy.yaml", alone=True)
+    assert line.startswith("error: model.init_args.teacher_experiment: teacher.yaml")
+    assert said in line
+    assert not Path("runs").exists()
+
+
+def test_a_teacher_experiment_without_a_place_for_its_weights_is_refused(workdir, capsys):
+    write_toy()
+    Path("toy.yaml").write_text(Path("toy.yaml").read_text().replace("teacher_checkpoint:", "#"))
+    line = refusal(capsys, "fit", "--config", "toy.yaml", alone=True)
+    assert line.startswith(
+        "error: model.init_args.teacher_experiment is teacher.yaml, but there is no teacher_checkpoint"
+    )
+    assert not Path("runs").exists()
+
+
+def test_an_overlay_written_on_the_command_line_reaches_the_teacher(workdir):
+    write_toy()
+    small = "{trainer: {max_epochs: 1, limit_train_batches: 1, devices: 1}}"
+    main(["fit", "--config", "toy.yaml", "--config", small])
+    kept = load_checkpoint(Path("runs/toy_teacher/seed1.ckpt"), "it")
+    assert (kept["epoch"], kept["global_step"]) == (0, 1)
