@@ -66,9 +66,12 @@ def usable_checkpoint(path: Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint; raises whatever torch does, and ValueError where a checksum is wrong."""
+    """Reads a checkpoint; raises whatever torch does, and ValueError for a wrong checksum or nothing by name."""
     _check_sums(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__} instead of values by name")
+    return content
 
 
 def _check_sums(path: Path) -> None:
@@ -163,18 +166,20 @@ class WholeCheckpoints(TorchCheckpointIO):
             Its content.
 
         Raises:
-            ConfigError: If it does not exist or cannot be read.
+            ConfigError: If it does not exist, cannot be read, or is no checkpoint of Lightning's.
         """
         what = f"the checkpoint (--ckpt_path {path})"
         try:
             _check_sums(Path(path))
             content = super().load_checkpoint(path, *args, **kwargs)
-            self._good.add(Path(path).absolute())
-            return content
         except FileNotFoundError:
             raise ConfigError(f"{what} does not exist; give another path, or `last` or `best`") from None
         except Exception as error:
             raise _unreadable(what, error) from None
+        if not isinstance(content, dict) or not {"state_dict", "pytorch-lightning_version"} <= content.keys():
+            raise ConfigError(f"{what} holds no state of a run; give another path, a best.ckpt or last.ckpt of a run")
+        self._good.add(Path(path).absolute())
+        return content
 
 
 def _keep_as(path: Path, kept: Path) -> None:
@@ -201,6 +206,8 @@ def _sync_folder(folder: Path) -> None:
 def load_network_state(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Loads the weights of the one trained network from a run's checkpoint or from a plain state dict.
 
+    The plain one may also stand under the name `state_dict`, as many training scripts save it.
+
     Args:
         path: The file.
         what: Names the file's role in an error.
@@ -216,7 +223,7 @@ def load_network_state(path: Path, what: str) -> tuple[dict[str, Tensor], dict[s
         return content, {}
     prefix = "network."
     state = {key.removeprefix(prefix): value for key, value in content["state_dict"].items() if key.startswith(prefix)}
-    return state, content
+    return state or content["state_dict"], content
 
 
 def check_state(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> None:

@@ -18,7 +18,7 @@ from torch import distributed
 
 from sdsnn_lightning import runs, slurm
 from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
-from sdsnn_lightning.checkpoints import LAST, WholeCheckpoints, check_source, load_checkpoint, usable_checkpoint
+from sdsnn_lightning.checkpoints import LAST, WholeCheckpoints, check_source, usable_checkpoint
 from sdsnn_lightning.classifier import Classifier
 from sdsnn_lightning.config_checks import check_files, check_names, check_sections, plain_construction
 from sdsnn_lightning.data.base import DataModule
@@ -156,7 +156,7 @@ class Experiment(LightningCLI):
         Several would be given some samples twice, to have equally many each: the scores would not be those of the set.
         """
         options = self.options
-        check_names(options.name, options.runs)
+        check_names(options.name, options.runs, options.version)
         check_sections(options)
         slurm.leave_shells_alone()
         if self.subcommand == "fit":
@@ -172,7 +172,9 @@ class Experiment(LightningCLI):
         if self.subcommand in ("validate", "test"):
             options.verbose = False  # a hundred lines; the record holds them, and says the important ones
         if self.subcommand != "fit":
-            options.trainer.devices, options.trainer.num_nodes, options.trainer.strategy = 1, 1, "auto"
+            devices = options.trainer.devices  # one that is named stays that one
+            options.trainer.devices = devices[:1] if isinstance(devices, list) else 1
+            options.trainer.num_nodes, options.trainer.strategy = 1, "auto"
             if options.get("ckpt_path") is None:
                 rank_zero_warn(f"no --ckpt_path is given: {self.subcommand} runs on untrained weights; try `best`")
         if self.subcommand == "predict":
@@ -196,7 +198,7 @@ class Experiment(LightningCLI):
         if self.subcommand == "fit":
             self.steps = self._steps_done(options.get("ckpt_path"))
             train_missing_teacher(self._parser(self.subcommand).dump(options, skip_none=False), self.words)
-        if self.subcommand == "fit" and "source" in options.data.init_args:
+        if self.subcommand == "fit" and "source" in options.data.get("init_args", {}):
             # The saved config says which data it really was, and reproduces exactly that.
             options.data.init_args.source = self.datamodule.data_source
         self.save_config_callback = SaveConfig if self.subcommand == "fit" else None
@@ -227,9 +229,11 @@ class Experiment(LightningCLI):
             kwargs["default_root_dir"] = str(self.run_folder)
         try:
             return slurm.check_tasks(check_strategy(super().instantiate_trainer(**kwargs)))
-        except (ValueError, TypeError, MisconfigurationException) as error:
+        except (ValueError, TypeError, MisconfigurationException, ConfigError) as error:
             if self.run_folder is not None:
                 runs.release(self.run_folder)
+            if isinstance(error, ConfigError):
+                raise
             raise ConfigError(f"trainer: {error} (all keys: lightning {self.subcommand} --help)") from error
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -256,9 +260,8 @@ class Experiment(LightningCLI):
         """
         if not resumed:
             return 0
-        what = f"the checkpoint (--ckpt_path {resumed})"
-        checkpoint = load_checkpoint(Path(resumed), what)
-        cure = "restore the data, or start without --ckpt_path"
+        checkpoint = WholeCheckpoints().load_checkpoint(resumed, weights_only=True)
+        what, cure = f"the checkpoint (--ckpt_path {resumed})", "restore the data, or start without --ckpt_path"
         check_source(checkpoint, getattr(self.datamodule, "data_source", None), what, cure)
         return int(checkpoint.get("global_step", 0))
 
