@@ -11,7 +11,7 @@ from torch import nn
 from sdsnn_lightning import runs
 from sdsnn_lightning.checkpoints import check_state, load_network_state
 from sdsnn_lightning.data.base import DataModule
-from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.errors import ConfigError, UserError, one_line
 
 NetworkFactory = Callable[[int], nn.Module]
 
@@ -33,7 +33,7 @@ class TrainedFiles:
     @property
     def data_class(self) -> str:
         """Class path of the data module it was trained on."""
-        return str(self.config.get("data", {}).get("class_path", ""))
+        return str(self.config["data"].get("class_path", ""))
 
 
 @dataclass
@@ -85,10 +85,12 @@ def find_trained(path: Path) -> TrainedFiles:
         raise ConfigError(f"{checkpoint} has no {config} beside it; give a checkpoint in its run folder")
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{config} is no YAML ({str(error).splitlines()[0]}); restore it from the run") from None
-    if not isinstance(content, dict) or not {"model", "data"} <= set(content):
-        raise ConfigError(f"{config} has no model and data; restore it from the run")
+    for key in ("model", "data"):
+        section = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(section, dict) or not isinstance(section.get("init_args", {}), dict):
+            raise ConfigError(f"{config} has no {key} with a class_path and init_args; restore it from the run")
     return TrainedFiles(checkpoint, folder, content)
 
 
@@ -126,11 +128,12 @@ def _instantiate(key: str, kind: Any, content: Any, config: Path) -> Any:
     else:
         parser.add_argument(f"--{key}", type=kind)
     try:
-        parsed = parser.parse_object({key: content})
-    except Exception as error:  # the parser raises many types for one mistake
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{config}: {key} cannot be read ({reason}); restore it from the run") from None
-    return parser.instantiate_classes(parsed)[key]
+        return parser.instantiate_classes(parser.parse_object({key: content}))[key]
+    except UserError:
+        raise
+    except Exception as error:  # the parser raises many types for one mistake, and so do constructors
+        reason = one_line(error)[:300]
+        raise ConfigError(f"{config}: {key} cannot be made ({reason}); restore it from the run") from None
 
 
 def _build_network(files: TrainedFiles, num_classes: int) -> nn.Module:
@@ -139,8 +142,12 @@ def _build_network(files: TrainedFiles, num_classes: int) -> nn.Module:
     key = "student" if "student" in options else "network"
     if key not in options:
         raise ConfigError(f"{files.folder / 'config.yaml'}: model.init_args names no student or network")
-    made = _instantiate(key, NetworkFactory, options[key], files.folder / "config.yaml")
-    return made if isinstance(made, nn.Module) else made(num_classes)
+    config = files.folder / "config.yaml"
+    made = _instantiate(key, NetworkFactory, options[key], config)
+    try:
+        return made if isinstance(made, nn.Module) else made(num_classes)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"{config}: {key} cannot be made ({one_line(error)}); restore it from the run") from None
 
 
 def build_data(files: TrainedFiles) -> DataModule:
