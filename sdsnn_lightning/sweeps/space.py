@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,8 @@ def read_sweep(path: Path, extra: tuple[str, ...] = ()) -> Sweep:
         if not Path(str(file)).is_file():
             raise refuse("config", f"{file} does not exist; give the experiment's YAML as seen from the current folder")
     name = content.get("name", path.stem)
-    if not isinstance(name, str) or not name.replace("-", "_").replace(".", "_").isidentifier():
-        raise refuse("name", f"{name!r} cannot name a folder; use letters, digits, _ and -")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise refuse("name", f"{name!r} cannot name a folder; use letters, digits, _, - and, not as the first, dots")
     metric = content["metric"]
     if not isinstance(metric, str) or metric.startswith("test/"):
         raise refuse("metric", f"{metric!r} cannot decide; name a column of metrics.csv, for instance val/UAR")
@@ -156,7 +157,8 @@ def read_sweep(path: Path, extra: tuple[str, ...] = ()) -> Sweep:
         raise refuse("resources", "give cpus and gpus of one trial, for instance {cpus: 2, gpus: 1}")
     cpus, gpus = resources.get("cpus", 1), resources.get("gpus", 0)
     for key, number, whole_from in (("cpus", cpus, 0), ("gpus", gpus, 1)):
-        amount = number if isinstance(number, int | float) and not isinstance(number, bool) else -1
+        known = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+        amount = number if known else -1
         if amount < 0 or (amount == 0 and key == "cpus") or (amount > whole_from and amount != int(amount)):
             raise refuse(f"resources.{key}", f"{number!r}; give a whole number, 0.5 shares a GPU between two")
     if not isinstance(content["space"], dict):
@@ -180,6 +182,10 @@ def _range(where: str, key: str, entry: Any) -> Range:
     if kind in ("grid", "choice"):
         if any(values.index(value) != place for place, value in enumerate(values)):
             raise ConfigError(f"{where}: {key}: {kind} names a value twice; leave one out")
+        try:
+            json.dumps(values)  # as `word` and the trials' records will
+        except TypeError:
+            raise ConfigError(f"{where}: {key}: {kind} names a date or the like; put it in quotes") from None
         return Range(kind, tuple(values))
     try:
         low, high = (float(value) for value in values)

@@ -1,6 +1,7 @@
 """What a sweep's YAML may say, and which trials follow from it."""
 
 import math
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,10 @@ def test_numbers_in_scientific_notation_are_numbers(write):
     assert read_sweep(Path("sweep.yaml")).space["lr"] == Range("loguniform", (1e-4, 1e-2))
 
 
+def test_a_name_may_begin_with_a_digit(write):
+    assert read_sweep(write(name="2026-11.lr_2")).name == "2026-11.lr_2"
+
+
 def test_everything_not_said_has_a_default(write):
     read = read_sweep(write(resources={"cpus": 2, "gpus": 0.5}))
     assert (read.name, read.mode, read.num_samples, read.scheduler, read.test) == ("sweep", "max", 1, "none", False)
@@ -102,6 +107,10 @@ def test_everything_not_said_has_a_default(write):
         ({"resources": {"cpus": 0}}, "resources.cpus: 0"),
         ({"resources": {"gpus": 1.5}}, "resources.gpus: 1.5"),
         ({"name": "../elsewhere"}, "name: '../elsewhere' cannot name a folder"),
+        ({"name": ".."}, "name: '..' cannot name a folder"),
+        ({"resources": {"cpus": math.nan}}, "resources.cpus: nan"),
+        ({"resources": {"cpus": math.inf}}, "resources.cpus: inf"),
+        ({"space": {"a": {"grid": [date(2026, 1, 1)]}}}, "space: a: grid names a date or the like; put it in quotes"),
         ({"space": {"a": {"grid": []}}}, "space: a: grid needs a list"),
         ({"space": {"a": {"gird": [1]}}}, "space: a: say how it varies with one of grid"),
         ({"space": {"a": [1, 2]}}, "space: a: say how it varies"),
