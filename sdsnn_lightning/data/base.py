@@ -102,10 +102,10 @@ class DataModule(LightningDataModule):
     def origin(self) -> Literal["real", "simulated"] | None:
         """What every result says of the data: `simulated` also where the folder of the real ones holds simulated ones.
 
-        The commands that simulate data leave their stamp there.
+        The commands that simulate data leave their stamp there, or above, where `root` is one part of a split.
         """
         root = getattr(self, "root", None)
-        stamped = root is not None and (root / STAMP).is_file()
+        stamped = root is not None and any((folder / STAMP).is_file() for folder in (root, *root.absolute().parents))
         return "simulated" if stamped else getattr(self, "data_source", None)
 
     @property

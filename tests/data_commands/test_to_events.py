@@ -87,6 +87,8 @@ def test_tars_keep_their_split_and_a_limit_changes_no_recording(tars, tmp_path, 
     assert len(list((tmp_path / "fewer").rglob("*.aedat"))) == 8
     train, test = (read_aedat(tmp_path / "all" / split / "cat" / "1.aedat") for split in ("train", "test"))
     assert not np.array_equal(train, test)  # the same picture, but sensors of their own
+    part = CIFAR10DVS(root=str(tmp_path / "all" / "train"), classes=["cat", "dog"])
+    assert (part.data_source, part.origin) == ("real", "simulated")  # the stamp of the whole is that of its parts
 
 
 def test_arrays_seed_threshold_and_overwrite(folders, tmp_path):
