@@ -86,17 +86,28 @@ def sum_events(
     """Counts events into frames, in one compiled pass.
 
     Args:
-        events: Fields x, y (within the maps) and p (above 0: brighter).
+        events: Fields x, y and p (above 0: brighter).
         bounds: First event of every frame and the end of the last, int64 `[T + 1]`, rising.
         columns: See `pixel_map`, for x.
         rows: The same for y.
 
     Returns:
         uint16 `[T, 2, H, W]`, H and W one more than the maps' highest; a count stops at 65535.
+
+    Raises:
+        DataError: If an event lies outside the maps.
     """
     frames = np.zeros((len(bounds) - 1, 2, int(rows.max()) + 1, int(columns.max()) + 1), np.uint16)
-    _kernel()(events["x"], events["y"], events["p"], np.asarray(bounds, np.int64), columns, rows, frames)
+    outside = _kernel()(events["x"], events["y"], events["p"], np.asarray(bounds, np.int64), columns, rows, frames)
+    if outside >= 0:
+        raise _outside(events, outside, len(columns), len(rows))
     return frames
+
+
+def _outside(events: NDArray[np.void], number: int, width: int, height: int) -> DataError:
+    """Names an event that no pixel can have sent."""
+    x, y = int(events["x"][number]), int(events["y"][number])
+    return DataError(f"event {number} at x {x}, y {y} is outside the {width}x{height} sensor; give its true size")
 
 
 @cache
@@ -108,11 +119,14 @@ def _kernel() -> Any:
     def count(x, y, p, bounds, columns, rows, frames):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for step in range(len(bounds) - 1):
             for i in range(bounds[step], bounds[step + 1]):
+                if not (0 <= x[i] < columns.size and 0 <= y[i] < rows.size):
+                    return i
                 column, row = columns[x[i]], rows[y[i]]
                 if column >= 0 and row >= 0:
                     polarity = 1 if p[i] > 0 else 0
                     if frames[step, polarity, row, column] < 65535:
                         frames[step, polarity, row, column] += 1
+        return -1
 
     return count
 
@@ -127,6 +141,9 @@ def frames_by_count(events: NDArray[np.void], steps: int, size: tuple[int, int] 
 
     Returns:
         Counts, uint16 `[T, 2, H, W]`.
+
+    Raises:
+        DataError: If an event lies outside the sensor.
     """
     height, width = size
     maps = pixel_map(width, width), pixel_map(height, height)
@@ -151,6 +168,9 @@ def frames_by_duration(
 
     Returns:
         Counts, uint16 `[T, 2, H, W]`.
+
+    Raises:
+        DataError: If an event lies outside the sensor.
     """
     height, width = size
     maps = pixel_map(width, width), pixel_map(height, height)
@@ -185,8 +205,7 @@ def voxel_grid(
     grids = np.zeros((2, bins, channels, height, width))  # what events give the moment before them, and after them
     outside = _voxel_kernel()(events["t"], events["x"], events["y"], events["p"], first, rate, signed, grids)
     if outside >= 0:
-        x, y = int(events["x"][outside]), int(events["y"][outside])
-        raise DataError(f"event {outside} at x {x}, y {y} is outside the {width}x{height} sensor; give its true size")
+        raise _outside(events, outside, width, height)
     return grids.sum(0).astype(np.float32)
 
 

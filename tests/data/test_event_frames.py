@@ -120,9 +120,14 @@ def test_voxel_grid_is_the_formula_to_the_last_bit(signed):
     assert (voxel_grid(events, 7, signed=signed) == (before + after).astype(np.float32)).all()
 
 
-def test_voxel_grid_names_an_event_outside_the_sensor():
+@pytest.mark.parametrize("make", [voxel_grid, frames_by_count, frames_by_duration])
+def test_an_event_outside_the_sensor_is_named(make):
     with pytest.raises(DataError, match="event 1 at x 2, y 1 is outside the 2x3 sensor"):
-        voxel_grid(FEW, 2, (3, 2))
+        make(FEW, 2, (3, 2))
+    below = FEW.copy()
+    below["y"][3] = -1
+    with pytest.raises(DataError, match="event 3 at x ., y -1 is outside the 3x3 sensor"):
+        make(below, 2, (3, 3))
 
 
 @pytest.mark.skipif(not (SHARED / "dvs128_objects").is_dir(), reason="no real recordings")
