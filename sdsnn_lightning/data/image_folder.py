@@ -17,7 +17,7 @@ def list_images(folder: Path) -> list[Path]:
     """Lists the images of a folder as people count: `eye_2.png` before `eye_10.png`.
 
     Args:
-        folder: The folder; folders within are left out.
+        folder: The folder; folders within and hidden files are left out.
 
     Returns:
         The files.
@@ -25,7 +25,8 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         DataError: If there is none.
     """
-    found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file()]
+    paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    found = [path for path in paths if path.suffix.lower() in ENDINGS and path.is_file()]
     if not found:
         raise DataError(f"{folder} holds no image ({', '.join(ENDINGS)}); give a folder of images or a video file")
     return sorted(found, key=lambda path: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", path.name)])
@@ -35,12 +36,14 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     """Reads an image as grey values `[H, W]`.
 
     Raises:
-        DataError: If it cannot be read.
+        DataError: If it cannot be read, or holds more than 8 bits a value, of which Pillow would keep white alone.
     """
     try:
         with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                raise ValueError("it holds more than 8 bits a value; scale it to 8")
             return np.asarray(image.convert("L"))
-    except (OSError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}); replace it or take it out") from None
 
 

@@ -217,6 +217,8 @@ def _record(job: Job, setup: ClosedLoop, sensor: EventCameraParams) -> NDArray[n
     try:
         with Image.open(BytesIO(job.image)) as image:
             image.load()
+            if image.mode[0] in "IF":  # Pillow would make white of it
+                raise ValueError("it holds more than 8 bits a value; scale it to 8")
             events = record_image(image, setup, sensor, np.random.default_rng(job.seed))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "it is none, or damaged" if isinstance(error, UnidentifiedImageError) else error

@@ -119,7 +119,10 @@ def test_recordings_depend_on_their_seed_alone(tmp_path):
 
 def test_bad_images_and_settings_are_named(tmp_path):
     whole = png(bar())
-    for content, reason in ((b"GIF89a?", "it is none, or damaged"), (whole[:-40], "truncated")):
+    deep = png(Image.fromarray(np.full((8, 8), 300, np.uint16)))
+    for content, reason in (
+        (b"GIF89a?", "it is none, or damaged"), (whole[:-40], "truncated"), (deep, "more than 8 bits")
+    ):  # fmt: skip
         with pytest.raises(DataError, match=f"cat/7.png cannot be read as an image .*{reason}"):
             list(make_recordings([Job(content, "cat/7.png", tmp_path, (0,))], workers=1))
     even = Job(png(Image.new("L", (8, 8), 200)), "even.png", tmp_path, (0,))
