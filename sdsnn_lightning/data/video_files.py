@@ -14,6 +14,7 @@ from sdsnn_lightning.errors import DataError
 
 FPS = 30.0
 """Images a second of SEE, hence of every folder of images."""
+_TIMELESS = "{}: has no time stamps; re-encode it, for instance into an mp4"
 
 
 class VideoFacts(NamedTuple):
@@ -50,7 +51,7 @@ def look_at(path: Path) -> VideoFacts:
     with _opened(path, "set --data.root to a video file", "is not a video ({}); give a video file") as (file, stream):
         stamps = [packet.pts for packet in file.demux(stream) if packet.pts is not None]
         if not stamps or stream.time_base is None:
-            raise DataError(f"{path}: has no time stamps; re-encode it, for instance into an mp4")
+            raise DataError(_TIMELESS.format(path))
         first, last = (float(stamp * stream.time_base) for stamp in (min(stamps), max(stamps)))
         return VideoFacts(first, last, len(stamps), (stream.height, stream.width))
 
@@ -96,13 +97,15 @@ def frames_from_video(
         Frame uint8, `[H, W]` if grey, `[H, W, 3]` if coloured, and its time in microseconds.
 
     Raises:
-        DataError: If the file is missing, holds no video, or cannot be decoded.
+        DataError: If the file is missing, holds no video, has no time stamps, or cannot be decoded.
     """
     with _opened(path, "check the path", "cannot be decoded ({}); re-encode or replace the file") as (file, stream):
         frames: Iterable[Any] = file.decode(stream)
         if upsample_fps is not None:
             frames = _interpolated(frames, stream, upsample_fps)
         for frame in frames:
+            if frame.time is None:
+                raise DataError(_TIMELESS.format(path))
             yield frame.to_ndarray(format=pixels), frame.time * 1e6
 
 

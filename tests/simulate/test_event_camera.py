@@ -155,8 +155,17 @@ def test_video_becomes_grey_frames_with_times_and_upsamples(tmp_path):
 
 
 def test_missing_and_corrupt_videos_are_named(tmp_path):
+    import av
+
     with pytest.raises(DataError, match="none.mp4: no such video"):
         next(frames_from_video(tmp_path / "none.mp4"))
     (tmp_path / "bad.mp4").write_bytes(b"not a video at all" * 100)
     with pytest.raises(DataError, match=r"bad.mp4: cannot be decoded"):
         next(frames_from_video(tmp_path / "bad.mp4"))
+    with av.open(str(tmp_path / "raw.h264"), "w") as container:  # pictures alone, without a container's times
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for packet in [*stream.encode(av.VideoFrame(64, 48, "yuv420p")), *stream.encode()]:
+            container.mux(packet)
+    with pytest.raises(DataError, match=r"raw.h264: has no time stamps; re-encode it"):
+        next(frames_from_video(tmp_path / "raw.h264"))
