@@ -183,10 +183,10 @@ def read_index(root: Path) -> Index:
         raise DataError(f"{root / INDEX_FILES[0]} does not exist; put the set's index there (or a {MANIFEST_FILES[0]})")
     try:
         if path.suffix == ".csv":
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a mark
                 content: Any = list(csv.DictReader(file))
         else:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
         labels, clips = _read_see(path, content) if filename in INDEX_FILES else read_manifest(path, content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: broken index ({type(error).__name__}: {error}); restore the file") from error

@@ -144,7 +144,8 @@ def test_manifests_fill_the_same_records(tmp_path):
     (tmp_path / "manifest.csv").write_text(
         "frames,events,label,subset,subject,lighting,length,segment\n"
         "a/f,a/e,sad,training,s1,dim,9,\n"
-        "b/f,b/e,glad,testing,s2,bright,,2:8\n"
+        "b/f,b/e,glad,testing,s2,bright,,2:8\n",
+        encoding="utf-8-sig",  # with the mark that spreadsheets begin it with
     )
     from_csv = read_index(tmp_path)
     assert from_csv.labels == ["glad", "sad"]
