@@ -118,4 +118,4 @@ def _is_image(name: str) -> bool:
 
 def _by_number(name: str) -> list[tuple[int, str]]:
     """Sorts image 2 before image 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
