@@ -149,12 +149,12 @@ def pictures_of(group: Group) -> Iterator[Picture]:
     first = group.runs[0]
     several = len(group.runs) > 1
     one = f"Seed {first.seed}." if several else ""
-    matrices = [run.details["confusion"] for run in group.runs if run.details.get("confusion")]
-    if matrices:
-        note = (
-            f"Sum over {len(matrices)} seeds; percent of the true class." if several else "Percent of the true class."
-        )
-        yield vector(confusion_picture(np.sum(matrices, axis=0), first.details["classes"]), "Confusion matrix", note)
+    known = [run.details for run in group.runs if run.details.get("confusion")]
+    if known:  # of all runs, unless one was tested before details were kept
+        seeds = f"{len(known)} seeds" if len(known) == len(group.runs) else f"{len(known)} of {len(group.runs)} seeds"
+        note = f"Sum over {seeds}; percent of the true class." if several else "Percent of the true class."
+        counts = np.sum([details["confusion"] for details in known], axis=0)
+        yield vector(confusion_picture(counts, known[0]["classes"]), "Confusion matrix", note)
     elif (path := first.folder / "pictures" / "confusion.png").is_file():
         yield bitmap(path, "Confusion matrix", one)
     parts = part_scores(group)

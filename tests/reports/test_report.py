@@ -15,6 +15,7 @@ from refusal import refusal
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.reports.collect import collect
 from sdsnn_lightning.reports.page import mean_layers, page, part_scores
+from sdsnn_lightning.reports.table import markdown
 
 
 def load(path):
@@ -84,6 +85,18 @@ def test_table_has_accuracy_after_every_step_and_a_picture_of_the_front(folders,
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["front.png"]
 
 
+def test_of_many_steps_a_table_tells_ten(fitted, tmp_path):
+    run = fitted / "maps/version_0"
+    for file in ("config.yaml", "results.json"):
+        shutil.copy(run / file, tmp_path)
+    details = load(run / "details.json")
+    details["prefixes"]["WAR"] = [step / 100 for step in range(1, 51)]
+    (tmp_path / "details.json").write_text(json.dumps(details))
+    header, _, row = markdown(collect([tmp_path]), tmp_path, with_prefixes=True).splitlines()
+    assert header.endswith("| WAR % after 5, 10, ... |")
+    assert row.endswith("| 5.0 10.0 15.0 20.0 25.0 30.0 35.0 40.0 45.0 50.0 |")
+
+
 def test_notes_come_from_the_experiment_where_a_run_has_none(folders, capsys, tmp_path):
     (tmp_path / "wide.yaml").write_text("{name: wide, notes: {paper: WAR 12.3}}")
     main(["report", str(folders[1]), "--table", "--experiments", str(tmp_path)])
@@ -151,6 +164,13 @@ def test_the_page_says_how_an_old_run_gets_the_rest(fitted, tmp_path):
     text = page(collect([old]), tmp_path)
     assert "test again" not in text
     assert "Accuracy after every number of time steps" in text
+
+
+def test_one_seed_that_was_tested_before_details_were_kept_does_not_hide_the_others(fitted, tmp_path):
+    both = shutil.copytree(fitted / "maps", tmp_path / "maps")
+    (both / "version_0/details.json").unlink()
+    text = text_of(page(collect([both]), tmp_path))
+    assert "Sum over 1 of 2 seeds; percent of the true class." in text
 
 
 def test_same_name_other_settings_is_another_row(fitted, tmp_path):
