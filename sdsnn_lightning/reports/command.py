@@ -41,7 +41,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="The page; report.html in the folder all runs lie in by default.")
     parser.add_argument("--table", action="store_true", help="Print a Markdown table, and write no page.")
     parser.add_argument("--command", action="store_true", help="With --table: add the command that trained the run.")
-    parser.add_argument("--prefixes", action="store_true", help="With --table: add WAR after every number of steps.")
+    parser.add_argument("--prefixes", action="store_true", help="With --table: add WAR after growing numbers of steps.")
     parser.add_argument("--pareto", type=Path, metavar="PNG", help="Also draw accuracy against energy into this file.")
     parser.add_argument(
         "--experiments", type=Path, default=Path("experiments"), metavar="FOLDER",

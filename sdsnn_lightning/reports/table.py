@@ -1,5 +1,6 @@
 """The table of experiments: mean and deviation over seeds, on a terminal and as Markdown."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -79,12 +80,12 @@ def command(group: Group) -> str:
     return str(group.runs[0].results.get("fit", {}).get("command", "-"))
 
 
-def prefixes(group: Group) -> str:
-    """WAR in percent after 1, 2, ... T time steps, the mean over runs; `-` where it was not measured."""
+def prefixes(group: Group, stride: int = 1) -> str:
+    """WAR in percent after every `stride`-th time step, the mean over runs; `-` where it was not measured."""
     known = [run.details["prefixes"]["WAR"] for run in group.runs if run.steps]
     if len(known) < len(group.runs) or len(set(map(len, known))) != 1:
         return "-"
-    return " ".join(f"{100 * mean(scores):.1f}" for scores in zip(*known, strict=True))
+    return " ".join(f"{100 * mean(scores):.1f}" for scores in list(zip(*known, strict=True))[stride - 1 :: stride])
 
 
 def markdown(
@@ -96,18 +97,20 @@ def markdown(
         groups: The experiments.
         experiments: Folder with their YAMLs, for their notes.
         with_command: Whether to add the command that trained them.
-        with_prefixes: Whether to add the accuracy after every number of time steps.
+        with_prefixes: Whether to add the accuracy after every number of time steps; after ten of many.
 
     Returns:
         Its lines. `method`, `paper` and `steps` are left out where no experiment says them.
     """
     rows = []
+    most = max((run.steps or 1 for group in groups for run in group.runs), default=1)
+    stride = 1 if most <= 16 else math.ceil(most / 10)
     for group in groups:
         row: dict[str, Any] = cells(group)
         said = notes(group, experiments)
         rows.append({"experiment": row.pop("experiment"), **{name: said.get(name, "-") for name in NOTES}, **row})
         if with_prefixes:
-            rows[-1]["WAR % after 1, 2, ..."] = prefixes(group)
+            rows[-1][f"WAR % after {stride}, {2 * stride}, ..."] = prefixes(group, stride)
         if with_command:
             rows[-1]["command"] = f"`{command(group)}`"
     optional = (*NOTES, "steps")
