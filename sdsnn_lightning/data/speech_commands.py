@@ -122,6 +122,11 @@ class SpeechCommands(DataModule):
             DataError: If the real set is asked for and missing, or holds no word.
         """
         super().__init__(batch_size, num_workers)
+        for key, value in (("hop", hop), ("n_mels", n_mels), ("n_fft", n_fft), ("sample_rate", sample_rate)):
+            if value is not None and value < 1:
+                raise ConfigError(f"data.init_args.{key} is {value}; set it to at least 1")
+        if not 0.001 <= seconds < math.inf:
+            raise ConfigError(f"data.init_args.seconds is {seconds}; set it to at least 0.001")
         if not 0 <= noise_probability <= 1:
             raise ConfigError(f"data.init_args.noise_probability is {noise_probability}; set it to 0 to 1")
         if front_end == "spikescr" and hop is not None:

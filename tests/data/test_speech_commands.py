@@ -1,3 +1,4 @@
+import math
 import pickle
 
 import numpy as np
@@ -118,6 +119,12 @@ def test_the_resolution_changes_between_batches(root):
         ({"teacher_step_ms": 50}, "teacher_step_ms is 50, 800 samples; set it to 1 to 512 samples"),
         ({"step_ms": 2000, "hop": 160}, "set it to 160 to 16000"),
         ({"noise_probability": 1.5}, "noise_probability"),
+        ({"seconds": 0.0}, "data.init_args.seconds is 0.0; set it to at least 0.001"),
+        ({"seconds": math.nan}, "data.init_args.seconds is nan"),
+        ({"n_mels": 0}, "data.init_args.n_mels is 0; set it to at least 1"),
+        ({"n_fft": 0}, "data.init_args.n_fft is 0"),
+        ({"sample_rate": -1}, "data.init_args.sample_rate is -1"),
+        ({"hop": 0}, "data.init_args.hop is 0"),
         ({"front_end": "spikescr", "hop": 80}, "one frame a step"),
         ({"classes": 11}, "classes is 11; set it to 10, 12, 30, 35"),
         ({"classes": ["bed", "bed"]}, "no class twice"),
