@@ -10,6 +10,9 @@ from sdsnn_lightning.errors import ConfigError
 PARTS = {"shd": ("train", "test"), "ssc": ("train", "valid", "test")}
 """The files `<set>_<part>.h5` of the sets of spikes."""
 
+_KEYS = {"subjects": "subjects", "clips_per_class": "clips", "recordings": "recordings"}
+"""Sizes of simulated sets, and what the data modules call them after `simulated_`."""
+
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the words and options of `list`, `download` and `simulate`.
@@ -155,4 +158,8 @@ def simulate_set(options: argparse.Namespace) -> None:
     files = [path for path in root.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"{root}: simulated {options.name}, {len(files)} files, {size:.1f} MB, {time.monotonic() - began:.0f} s")
-    print(f"results on it say data_source: simulated; a run takes it by --data.init_args.simulated_root {root}")
+    words = [f"--data.init_args.simulated_root {root}"]
+    words += [
+        f"--data.init_args.simulated_{_KEYS[key]} {value}" for key, value in chosen.items()
+    ]  # else it is replaced
+    print(f"results on it say data_source: simulated; a run takes it by {' '.join(words)}")

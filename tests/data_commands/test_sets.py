@@ -68,7 +68,15 @@ def test_simulated_clips_are_whole(eyes, capsys):
     assert f"{eyes}: {2 * images} images read in" in capsys.readouterr().out
     assert read_set("see", eyes) == (2 * images, [])
     main(["data", "simulate", "see", str(eyes), "--subjects", "2", "--clips", "1"])  # is there: used again
-    assert "simulated see" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "simulated see" in said
+    before = (eyes / "emotion.json").stat().st_mtime_ns
+    words = said.rpartition("a run takes it by ")[2].split()
+    options = dict(zip((word.removeprefix("--data.init_args.") for word in words[::2]), words[1::2], strict=True))
+    root = options.pop("simulated_root")
+    numbers = {key: int(value) for key, value in options.items()}
+    modules.SingleEye(source="simulated", simulated_root=root, size=16, **numbers).prepare_data()
+    assert (eyes / "emotion.json").stat().st_mtime_ns == before  # used, not replaced
 
 
 def test_every_damaged_image_is_named(copy, capsys):
