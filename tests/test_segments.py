@@ -10,9 +10,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from sdsnn_lightning import SegmentedClassifier
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.networks import SpikingKeyword
+from sdsnn_lightning.networks import SEEN, VGGSNN, SpikingKeyword
 from sdsnn_lightning.neurons import PLIF, ATan, Leaky
-from sdsnn_lightning.segments import cut, run_in_segments
+from sdsnn_lightning.segments import check_steps, cut, run_in_segments
 from sdsnn_lightning.types import Batch
 
 RESETS = [(reset, delay) for reset in ("subtract", "zero", "none") for delay in (True, False)]
@@ -164,6 +164,16 @@ def test_what_cannot_be_cut_is_refused(network, options, message):
     model.__class__ = type("WithData", (SegmentedClassifier,), {"_datamodule": data({"audio": (9, 8)})})
     with pytest.raises(ConfigError, match=message):
         model.on_fit_start()
+
+
+def test_what_silent_neurons_hide_is_found():
+    """At the start no spike gets as far as the skip, or out of SEEN's frame path: their logits show nothing."""
+    skips, shape = [("conv6", "conv8", 1)], (4, 2, 16, 16)
+    check_steps(VGGSNN(3, size=16, width=0.125), data({"events": shape})())
+    with pytest.raises(ConfigError, match="VGGSNN mixes time steps outside its neurons"):
+        check_steps(VGGSNN(3, size=16, width=0.125, skips=skips), data({"events": shape})())
+    with pytest.raises(ConfigError, match="SEEN mixes time steps outside its neurons"):
+        check_steps(SEEN(3, size=32), data(dict.fromkeys(("frames", "events"), (4, 3, 32, 32)))())
 
 
 def test_training_step_uses_square_root_of_time():
