@@ -19,6 +19,7 @@ from sdsnn_lightning.networks.keyword import _READOUT_BETA, SpikingKeyword
 from sdsnn_lightning.networks.spikescr import SpikeSCR
 from sdsnn_lightning.neurons import Leaky
 from sdsnn_lightning.neurons.quantised import IntegrateAndFire
+from sdsnn_lightning.segments import mixes_steps
 
 DEVIATION = 0.01
 """Largest share of differing spikes, and of the logits' spread, that rounding may explain."""
@@ -180,7 +181,8 @@ def check_stream(network: nn.Module, step: Any, inputs: tuple[Tensor, ...], stat
         What was compared.
 
     Raises:
-        ConfigError: If the mean deviation of the logits exceeds `DEVIATION` of their spread.
+        ConfigError: If the mean deviation of the logits exceeds `DEVIATION` of their spread, or something besides its
+            neurons mixes the time steps of a network that has no step of its own.
     """
     was = network.training
     whole = network.eval()(*inputs)
@@ -196,7 +198,8 @@ def check_stream(network: nn.Module, step: Any, inputs: tuple[Tensor, ...], stat
         logits.append(logits_t)
     found = torch.stack(logits)
     spread = whole.logits.float().std().item() or 1.0
-    if functional.l1_loss(found, whole.logits).item() > DEVIATION * spread:
+    deviates = functional.l1_loss(found, whole.logits).item() > DEVIATION * spread
+    if deviates or (isinstance(step, NetworkStep) and mixes_steps(network, inputs)):
         raise ConfigError(
             f"{type(network).__name__} gives other logits frame by frame than for the whole sequence: it mixes time "
             "steps outside its neurons; register its own step with sdsnn_lightning.exports.streaming.stream, or "

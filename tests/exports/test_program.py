@@ -10,7 +10,8 @@ from nets import Centred, SpikingToy, TinyConv, awake
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.exports.program import example_inputs, save_program
 from sdsnn_lightning.exports.streaming import NetworkStep, stream
-from sdsnn_lightning.networks import SingleEyeStudent, SpikeSCR, SpikingKeyword
+from sdsnn_lightning.networks import VGGSNN, SingleEyeStudent, SpikeSCR, SpikingKeyword
+from sdsnn_lightning.networks.conversion import Converted
 from sdsnn_lightning.neurons import PLIF, Leaky
 from sdsnn_lightning.neurons.quantised import IntegrateAndFire
 from sdsnn_lightning.types import Output
@@ -38,6 +39,7 @@ CASES = {
     "single-eye": (lambda: SingleEyeStudent(7, 32, width=0.25), {"frames": (4, 3, 32, 32)}),
     "conv": (lambda: TinyConv(3), {"frames": (6, 2, 8, 8)}),
     "keyword": (lambda: SpikingKeyword(5, hidden=24), {"audio": (40, 40)}),
+    "converted": (lambda: Converted(3, TinyConv, 1.3), {"frames": (6, 2, 8, 8)}),
 }
 
 
@@ -113,6 +115,10 @@ def test_a_network_that_looks_ahead_is_refused(tmp_path):
     inputs = example_inputs({"x": (4, 6)}, ("x",))
     with pytest.raises(ConfigError, match="Centred gives other logits frame by frame"):
         save_program(awake(Centred(3), *inputs), inputs, tmp_path / "step.pt2")
+    silent = VGGSNN(3, size=16, width=0.125, skips=[("conv6", "conv8", 1)])  # no spike gets as far as the skip
+    events = example_inputs({"events": (4, 2, 16, 16)}, ("events",))
+    with pytest.raises(ConfigError, match="VGGSNN gives other logits frame by frame"):
+        save_program(silent, events, tmp_path / "step.pt2")
     scr = SpikeSCR(5, in_channels=40, width=32, heads=2, modality="audio", masked=False)
     with pytest.raises(ConfigError, match="look at future frames; export its weights"):
         save_program(scr, example_inputs({"audio": (20, 40)}, ("audio",)), tmp_path / "step.pt2")
