@@ -23,6 +23,7 @@ from sdsnn_lightning.types import Batch, Output, View
 
 NetworkFactory = Callable[[int], nn.Module]
 """Makes a network from the number of classes. In a YAML: a `class_path` whose first argument is `num_classes`."""
+CURE = "lower the learning rate (model.init_args.optimizer.init_args.lr)"
 
 
 def network_inputs(network: nn.Module, view: View) -> tuple[Tensor, ...]:
@@ -130,11 +131,9 @@ class Classifier(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Makes the metrics for the classes and groups of the data at hand."""
-        names = getattr(self._datamodule, "class_names", None) or [str(k) for k in range(self.num_classes)]
-        groups = getattr(self._datamodule, "groups", {})
-        self.scores = nn.ModuleDict(
-            {part: ClassificationScores(self.num_classes, names, groups) for part in ("val", "test")}
-        )
+        data, classes = self._datamodule, self.num_classes
+        names, groups = getattr(data, "class_names", None) or [*map(str, range(classes))], getattr(data, "groups", {})
+        self.scores = nn.ModuleDict({part: ClassificationScores(classes, names, groups) for part in ("val", "test")})
         # Not Lightning's own mean, which is off where processes have unequal shares.
         self.losses = nn.ModuleDict({part: MeanMetric() for part in ("val", "test")})
 
@@ -192,7 +191,7 @@ class Classifier(LightningModule):
             bad = [name for name, term in terms.items() if not torch.isfinite(term)] or ["total"]
             raise NonFiniteLossError(
                 f"loss term '{bad[0]}' is {terms.get(bad[0], total).item()} at step {self.global_step}; "
-                "lower the learning rate (model.init_args.optimizer.init_args.lr) or the term's weight"
+                f"{CURE} or the term's weight"
             )
         return total
 
@@ -205,15 +204,16 @@ class Classifier(LightningModule):
         self._evaluate("test", batch)
 
     def _evaluate(self, part: str, batch: Batch) -> None:
-        scores = self(getattr(batch, self.view))
-        loss = functional.cross_entropy(scores, batch.target)
-        if not torch.isfinite(scores).all():  # the first class would look like the answer to every sample
-            raise NonFiniteLossError(
-                f"the network's scores are not finite in {part} at step {self.global_step}; "
-                "lower the learning rate (model.init_args.optimizer.init_args.lr) and train anew"
-            )
-        self.losses[part].update(loss, len(scores))  # type: ignore[index, operator]
+        scores = self._finite_scores(part, batch)
+        self.losses[part].update(functional.cross_entropy(scores, batch.target), len(scores))  # type: ignore[index, operator]
         self.scores[part].update(scores, batch.target, batch.groups)  # type: ignore[index, operator]
+
+    def _finite_scores(self, part: str, batch: Batch) -> Tensor:
+        """Class scores `[B, K]`; none where one is not finite: a class would look like the answer to every sample."""
+        scores = self(getattr(batch, self.view))
+        if not torch.isfinite(scores).all():
+            raise NonFiniteLossError(f"the network's scores are not finite in {part}; {CURE} and train anew")
+        return scores
 
     def on_validation_epoch_end(self) -> None:
         """Logs WAR, UAR, recall of every class and accuracy of every group."""
@@ -225,8 +225,7 @@ class Classifier(LightningModule):
 
     def _log_scores(self, part: str, bar: tuple[str, ...] = ()) -> None:
         self.log(f"{part}/task", self.losses[part].compute(), rank_zero_only=False)  # type: ignore[index, operator]
-        metric = self.scores[part]  # type: ignore[index]
-        for name, value in metric.compute().items():  # type: ignore[operator]
+        for name, value in self.scores[part].compute().items():  # type: ignore[index, operator]
             self.log(f"{part}/{name}", value, prog_bar=f"{part}/{name}" in bar, rank_zero_only=False)
 
     def on_validation_epoch_start(self) -> None:
@@ -250,7 +249,7 @@ class Classifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Class probabilities `[B, K]` of one batch, with the group indices of its samples."""
-        return {"probabilities": self(getattr(batch, self.view)).softmax(dim=-1), **batch.groups}
+        return {"probabilities": self._finite_scores("predict", batch).softmax(dim=-1), **batch.groups}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimises whatever requires a gradient: the network and every strategy's adapter, never the teacher.
