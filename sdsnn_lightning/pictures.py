@@ -168,7 +168,7 @@ def clip_strip(
     """Draws one clip from top to bottom: frames, events, the student's spikes, and its answer, step by step.
 
     Args:
-        frames: Intensity images `[T, H, W]` on any scale, or None.
+        frames: Intensity images `[T, H, W]` on any scale, or None. Of one that does not change, `T = 1`, it shows one.
         events: Event images `[T, H, W]`, bright positive and dark negative, or None.
         spikes: `[T, N]` by layer, non-zero where a neuron fires.
         probabilities: Class probabilities `[T, K]` after each step; the last row is the answer.
@@ -191,7 +191,7 @@ def clip_strip(
             rest = np.median(pictures)
             reach = max(high - rest, rest - low)
             low, high = rest - reach, rest + reach
-        for column, step in enumerate(shown):
+        for column, step in enumerate(shown[: len(pictures)]):
             axes = figure.add_subplot(grid[row, column])
             axes.imshow(pictures[step], cmap="gray", vmin=low, vmax=high)
             axes.set(xticks=[], yticks=[])

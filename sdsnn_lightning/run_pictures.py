@@ -38,9 +38,10 @@ class RunPictures(Callback):
             return
         module: Any = pl_module
         view = getattr(batch, module.view)
+        pictures = {name: view[name] for name in ("frames", "events") if name in view and view[name].ndim == 5}
         self.sample = {
             "inputs": tuple(x[:, :1] for x in network_inputs(module.network, view)),
-            "images": {name: view[name][0, :, 0].float().cpu() for name in ("frames", "events") if name in view},
+            "images": {name: x[0, :, 0].float().cpu() for name, x in pictures.items()},  # [T, H, W]
             "target": int(batch.target[0]),
         }
 

@@ -62,6 +62,12 @@ def test_clip_strip_names_answer_and_truth(steps, events):
     assert len(figure.axes) == min(steps, pictures.STEPS_SHOWN) * (2 if events else 1) + 2
 
 
+def test_clip_strip_shows_an_image_that_does_not_change_once():
+    shares = torch.full((4, 3), 1 / 3)
+    figure = pictures.clip_strip(torch.rand(1, 20, 20), torch.rand(4, 20, 20), {}, shares, NAMES)
+    assert len(figure.axes) == 1 + 4 + 1
+
+
 def test_prediction_strip_labels_thumbnails_with_the_answer_at_their_time():
     shares = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
     figure = pictures.prediction_strip([0.0, 1.0, 2.0], shares, NAMES, [(0.1, np.ones((8, 8))), (1.9, np.ones((8, 8)))])
