@@ -14,6 +14,9 @@ from sdsnn_lightning.metrics.spikes import FiringRates
 from sdsnn_lightning.types import Batch
 from sdsnn_lightning.whole import update_json, write_text
 
+SECONDS = "sdsnn_seconds"
+"""Key of a checkpoint: how long its run has trained."""
+
 
 def scalars(trainer: Trainer, prefix: str) -> dict[str, float]:
     """The last logged scalars whose name starts with `prefix`, as plain floats, without it."""
@@ -32,7 +35,7 @@ class RunRecord(Callback):
             command: The command line of a training, recorded with it.
         """
         self.folder, self.command = folder, command
-        self.started = 0.0
+        self.started = self.before = 0.0
 
     def _write(self, trainer: Trainer, **entries: Any) -> None:
         folder = self.folder or trainer.log_dir
@@ -43,16 +46,33 @@ class RunRecord(Callback):
                 source["protocol"] = data.protocol  # what picks the checkpoint
             update_json(Path(folder) / "results.json", **source, **entries)
 
+    @property
+    def seconds(self) -> float:
+        """Time of training so far, of the earlier parts of a resumed run, too."""
+        return round(self.before + time.monotonic() - self.started, 1)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Sets the clock to zero."""
+        self.started, self.before = time.monotonic(), 0.0
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock; by now a checkpoint to go on from is read."""
         self.started = time.monotonic()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Notes the time in the checkpoint."""
+        checkpoint[SECONDS] = self.seconds
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Takes the time of a run that is gone on with."""
+        self.before = float(checkpoint.get(SECONDS, 0.0))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Records the training run."""
         checkpoint = trainer.checkpoint_callback
         score = getattr(checkpoint, "best_model_score", None)
         entry: dict[str, Any] = {
-            "seconds": round(time.monotonic() - self.started, 1),
+            "seconds": self.seconds,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "best": None if score is None else float(score),
@@ -153,10 +173,10 @@ class EnergyMeter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Counts this batch, if it is its turn."""
-        total = int(trainer.num_test_batches[dataloader_idx])
+        total = trainer.num_test_batches[dataloader_idx]  # infinite for a stream
         wanted = total if self.batches is None else min(self.batches, total)
         # A loader serves the clips of one person together and people differ: every n-th batch, not the first ones.
-        if self.score is not None and (batch_idx * wanted) % total < wanted:
+        if self.score is not None and (wanted == total or (batch_idx * wanted) % total < wanted):
             self.score.attach()
 
     def on_test_batch_end(

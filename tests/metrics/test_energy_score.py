@@ -99,11 +99,11 @@ def test_activity_is_the_same_on_every_device(values, expected):
     assert activity(many, only_two_valued=True).tolist()[4:] == _on_device(many).tolist()[4:]
 
 
-def run_epoch(meter, network, batches, logged, rank=0):
+def run_epoch(meter, network, batches, logged, rank=0, total=None):
     module = SimpleNamespace(
         network=network, device=torch.device("cpu"), log=lambda name, value, **_: logged.update({name: value})
     )
-    trainer = SimpleNamespace(num_test_batches=[len(batches)], is_global_zero=rank == 0)
+    trainer = SimpleNamespace(num_test_batches=[total or len(batches)], is_global_zero=rank == 0)
     meter.on_test_epoch_start(trainer, module)
     for index, batch in enumerate(batches):
         meter.on_test_batch_start(trainer, module, batch, index)
@@ -120,6 +120,9 @@ def test_callback_counts_batches_spread_over_the_test(network, tmp_path):
         counted(network, *batches).compute().totals["energy_paper_J"] * 1e9
     )
     assert {name.removeprefix("test/energy/").removesuffix("_nJ") for name in logged if "energy" in name} == set(RULES)
+    stream = {}  # of which nobody knows the end
+    run_epoch(EnergyMeter(tmp_path / "stream"), network, batches, stream, total=float("inf"))
+    assert stream == logged
     run_epoch(EnergyMeter(tmp_path / "some", batches=2), network, batches, some)
     expected = counted(network, batches[0], batches[3]).compute()
     assert some["test/energy/lemaire_nJ"] == pytest.approx(expected.totals["energy_lemaire_J"] * 1e9)
