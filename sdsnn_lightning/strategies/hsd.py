@@ -14,7 +14,7 @@ from sdsnn_lightning.losses.temporal import stepwise_distillation
 from sdsnn_lightning.networks.conversion import copy_weights, quantised_twin
 from sdsnn_lightning.strategies.arguments import not_negative, positive
 from sdsnn_lightning.strategies.schedules import Schedule
-from sdsnn_lightning.strategies.stepwise import StepwiseStrategy
+from sdsnn_lightning.strategies.stepwise import StepwiseStrategy, fill_padding
 from sdsnn_lightning.types import Step, View
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class HybridStepwiseDistillation(StepwiseStrategy):
             scores = adapter.readout(run_network(adapter, first).logits)  # type: ignore[operator]
             return self._cross_entropy(scores, step.target)
         with torch.no_grad():
-            teacher = run_network(self.frozen, first).logits.mean(0)
+            teacher = fill_padding(run_network(self.frozen, first).logits, first).mean(0)
         logits = run_network(self._distiller.student, second).logits
         task = self._cross_entropy(self.student_readout(logits), step.target)
         # The twin has no more part in it, but every rank of a distributed run waits for its gradient.

@@ -51,6 +51,6 @@ class HeadTailDistillation(StepwiseStrategy):
         if self.time == "mean":
             teacher, student = self.readouts(step)
         else:
-            student = step.student.logits
+            student = self.student_steps(step)
             teacher = self.teacher_steps(step).expand_as(student)
         return head_tail_divergence(teacher, student, self.temperature, self.head)

@@ -55,7 +55,7 @@ class SelectiveAlignment(StepwiseStrategy):
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term; a scalar."""
-        logits = step.student.logits
+        logits = self.student_steps(step)
         task = stepwise_cross_entropy(logits, step.target, self.label_smoothing)
         teacher = error_aligned_distillation(self.teacher_steps(step), logits, step.target, self.temperature)
         steps = selective_alignment(logits, self.temperature)

@@ -53,5 +53,5 @@ class TemporalSelfDistillation(StepwiseStrategy):
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term; a scalar."""
         return strong_weak_distillation(
-            step.student.logits, self.direction, self.variant, self.temperature, self.detach
+            self.student_steps(step), self.direction, self.variant, self.temperature, self.detach
         )

@@ -2,13 +2,15 @@
 
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.strategies.features import real_mask
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import weight_at
-from sdsnn_lightning.types import Step
+from sdsnn_lightning.types import Step, View
 
 if TYPE_CHECKING:
     from sdsnn_lightning.distiller import Distiller
@@ -19,7 +21,7 @@ TeacherTime = Literal["mean", "steps"]
 class StepwiseStrategy(ReadoutStrategy):
     """Checks before training that the student has time steps, and fits the teacher's to them.
 
-    Padded steps, whose logits a masking network sets to zero, add a constant without gradient.
+    A step that is padding learns nothing, and says what the sample's real ones say on average; see `fill_padding`.
 
     Attributes:
         teacher_time: `mean` compares every step with the mean of the teacher's logits over time, as in papers whose
@@ -52,13 +54,17 @@ class StepwiseStrategy(ReadoutStrategy):
             )
         return super().build(distiller)
 
+    def student_steps(self, step: Step) -> Tensor:
+        """The student's logits of every step, `[T, B, K]`."""
+        return fill_padding(step.student.logits, step.batch.student)
+
     def teacher_steps(self, step: Step) -> Tensor:
         """The teacher's logits as the student's steps see them: `[B, K]`, or `[T, B, K]` with `teacher_time: steps`.
 
         Raises:
             ConfigError: If its number of steps is no multiple of the student's.
         """
-        logits, steps = self.teacher(step).logits, len(step.student.logits)
+        logits, steps = fill_padding(self.teacher(step).logits, step.batch.teacher), len(step.student.logits)
         if logits.ndim == 2:
             return logits
         if self.teacher_time == "mean":
@@ -69,3 +75,23 @@ class StepwiseStrategy(ReadoutStrategy):
                 "make the teacher's a multiple, or set teacher_time: mean"
             )
         return logits.unflatten(0, (steps, -1)).mean(1)
+
+
+def fill_padding(logits: Tensor, view: View) -> Tensor:
+    """Puts the mean of a sample's real steps in the place of its padded ones, without gradient (ours).
+
+    A network that masks says nothing there, logits of zero: to a loss between steps that would be an answer.
+
+    Args:
+        logits: `[T, B, K]`, or `[B, K]`.
+        view: What the network saw; its `mask` `[B, T]`, if it has one of this length, tells real steps.
+
+    Returns:
+        The logits; the very same tensor where nothing is padded by a mask.
+    """
+    real = real_mask(view, len(logits)) if logits.ndim == 3 else None
+    if real is None:
+        return logits
+    weight = real.unsqueeze(-1).to(logits.dtype)
+    mean = (logits.detach() * weight).sum(0) / weight.sum(0).clamp_min(1.0)
+    return torch.where(real.unsqueeze(-1), logits, mean)

@@ -73,7 +73,7 @@ class TemporalLogits(StepwiseStrategy):
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term; a scalar."""
-        logits = step.student.logits
+        logits = self.student_steps(step)
         parts = {
             "twce": stepwise_cross_entropy(logits, step.target, self.label_smoothing),
             "twsd": self_ensemble_distillation(logits, step.target, self.temperature, self.ensemble),

@@ -44,4 +44,4 @@ class TemporalEfficientTraining(StepwiseStrategy):
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term; a scalar."""
-        return tet_loss(step.student.logits, step.target, self.regularisation, self.level, self.label_smoothing)
+        return tet_loss(self.student_steps(step), step.target, self.regularisation, self.level, self.label_smoothing)

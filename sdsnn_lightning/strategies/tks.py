@@ -35,4 +35,4 @@ class TemporalKnowledgeSharing(StepwiseStrategy):
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term; a scalar."""
-        return knowledge_sharing(step.student.logits, step.target, self.temperature)
+        return knowledge_sharing(self.student_steps(step), step.target, self.temperature)

@@ -57,7 +57,7 @@ class TemporalSeparation(StepwiseStrategy):
 
     def loss(self, step: Step, adapter: nn.Module | None) -> Tensor:
         """Computes the term; a scalar, possibly negative for the sake of the entropy."""
-        logits = step.student.logits
+        logits = self.student_steps(step)
         task = stepwise_cross_entropy(logits, step.target, self.label_smoothing)
         guided = stepwise_distillation(self.teacher_steps(step), logits, self.temperature)
         entropy = mean_entropy(logits, self.temperature)

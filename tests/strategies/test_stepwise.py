@@ -33,6 +33,7 @@ from sdsnn_lightning.strategies import (
     TemporalSelfDistillation,
     TemporalSeparation,
 )
+from sdsnn_lightning.strategies.stepwise import fill_padding
 from sdsnn_lightning.types import Batch, Output, Step
 
 T, B, K = 4, 5, 6
@@ -143,6 +144,34 @@ def test_teacher_steps_are_averaged_in_groups():
     assert torch.allclose(built(TemporalLogits()).teacher_steps(now), teacher.mean(0))
     with pytest.raises(ConfigError, match="the teacher has 6 time steps and the student 4"):
         strategy.loss(step(teacher=draw(6, B, K)), None)
+
+
+@pytest.mark.parametrize("method", [m for m in WITH_TEACHER + ALONE if hasattr(m, "teacher_time")])
+def test_padded_steps_neither_learn_nor_teach(method):
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 0]])  # [B, T]
+    real = mask.bool().mT[..., None]
+    found = []
+    for padding in (0.0, 50.0):
+        logits = [torch.where(real, 3 * draw(T, B, K, seed=s), padding * draw(T, B, K, seed=7)) for s in (0, 1)]
+        student = logits[0].detach().requires_grad_()
+        now = step(student, logits[1].detach())
+        now = now._replace(batch=Batch({"mask": mask}, {"mask": mask}, now.target, {}))
+        strategy = method(time="steps") if method is HeadTailDistillation else method()
+        value = built(strategy).loss(now, None)
+        value.backward()
+        assert not (student.grad * ~real).any()
+        found.append((value.item(), student.grad))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
+
+
+def test_a_padded_step_holds_the_mean_of_the_real_ones():
+    mask = torch.tensor([[1, 1, 1, 1]] * (B - 1) + [[1, 1, 0, 0]])
+    now = step()
+    filled = fill_padding(now.student.logits, {"mask": mask})
+    assert torch.equal(filled[:, :-1], now.student.logits[:, :-1])
+    assert torch.allclose(filled[2:, -1], now.student.logits[:2, -1].mean(0))
+    assert fill_padding(now.student.logits, {}) is now.student.logits
 
 
 @pytest.mark.parametrize("method", [m for m in WITH_TEACHER + ALONE if hasattr(m, "brings_task")])
