@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sdsnn_lightning.compiled import compile_loop
 from sdsnn_lightning.errors import DataError
 
 Resize = Literal["nearest", "sum"]
@@ -112,10 +113,8 @@ def _outside(events: NDArray[np.void], number: int, width: int, height: int) -> 
 
 @cache
 def _kernel() -> Any:
-    """Compiles the loop over events on first use; the machine code is kept on disk."""
-    from numba import njit
+    """Compiles the loop over events on first use."""
 
-    @njit(cache=True, nogil=True)
     def count(x, y, p, bounds, columns, rows, frames):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for step in range(len(bounds) - 1):
             for i in range(bounds[step], bounds[step + 1]):
@@ -128,7 +127,7 @@ def _kernel() -> Any:
                         frames[step, polarity, row, column] += 1
         return -1
 
-    return count
+    return compile_loop(count)
 
 
 def frames_by_count(events: NDArray[np.void], steps: int, size: tuple[int, int] = (128, 128)) -> NDArray[np.uint16]:
@@ -212,9 +211,7 @@ def voxel_grid(
 @cache
 def _voxel_kernel() -> Any:
     """As `_kernel`, for voxel grids."""
-    from numba import njit
 
-    @njit(cache=True, nogil=True)
     def share(t, x, y, p, first, rate, signed, grids):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         bins, _, height, width = grids.shape[1:]
         for i in range(len(t)):
@@ -230,4 +227,4 @@ def _voxel_kernel() -> Any:
                 grids[1, left + 1, channel, y[i], x[i]] += weight * after
         return -1
 
-    return share
+    return compile_loop(share)

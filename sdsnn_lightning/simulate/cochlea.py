@@ -22,11 +22,11 @@ the apex and answers to the lowest.
 from collections.abc import Callable
 from functools import cache
 from math import gcd
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdsnn_lightning.compiled import compile_loop
 from sdsnn_lightning.errors import DataError
 
 UNITS = 700
@@ -156,8 +156,6 @@ def _kernel() -> Callable[..., None]:
     The state of 64 units lies in one array at constant distances: LLVM sees that nothing overlaps and makes vector
     instructions of the inner loop. A quantity that decays is given a tiny constant, because denormal numbers are slow.
     """
-    from numba import njit
-
     f = np.float32
     dt = 1 / RATE
     a, b, gdt, hair = f(_A), f(_B), f(_G * dt), f(_H)
@@ -210,8 +208,4 @@ def _kernel() -> Callable[..., None]:
                 for k in range(width):
                     fired[n, block * width + k] = z[out + k] >= one
 
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(run)
-    except RuntimeError:  # numba found no folder to write to
-        return njit(**options)(run)
+    return compile_loop(run, error_model="numpy")

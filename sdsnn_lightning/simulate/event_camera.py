@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdsnn_lightning.compiled import compile_loop
 from sdsnn_lightning.errors import DataError
 
 EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "i1")])
@@ -70,10 +71,8 @@ def lin_log(intensity: NDArray, linear_below: float) -> NDArray[np.float32]:
 
 @cache
 def _kernel() -> Any:
-    """Compiles the loop over pixels on first use; the machine code is kept on disk."""
-    from numba import njit
+    """Compiles the loop over pixels on first use."""
 
-    @njit(cache=True, nogil=True)
     def emit(  # type: ignore[no-untyped-def]  # noqa: ANN202
         before, after, t0, t1, reference, last, on, off, refractory, leak, t, x, y, p  # noqa: ANN001
     ):  # fmt: skip
@@ -104,7 +103,7 @@ def _kernel() -> Any:
                 reference[i, j] = ref - creep
         return n
 
-    return emit
+    return compile_loop(emit)
 
 
 class EventCamera:
