@@ -25,6 +25,8 @@ class SpatialLeaky(Leaky):
     of the current, for all T steps, as in `Leaky`. The paper's memory, constant in T, comes from running a network one
     step at a time and going back after each: that is `OnlineClassifier`.
 
+    `step` and `proceed` are those of `Leaky`: between them whoever wants no gradient through time detaches the state.
+
     Attributes:
         temporal_gradient: Whether the gradient goes back in time.
     """
@@ -69,7 +71,8 @@ class SpatialLeaky(Leaky):
         # Adds zeros in the forward pass, and in the backward pass the only ways a gradient may take.
         u = membrane + (x - x.detach())
         if self.beta.requires_grad:
-            u = u + (self.beta - self.beta.detach()).to(x.dtype) * self._left(membrane)
+            beta = self.beta.clamp(0, 1)
+            u = u + (beta - beta.detach()).to(x.dtype) * self._left(membrane)
         spikes = self.spike_grad(u - self.threshold) * self.graded_spikes_factor
         if self.output:
             return spikes.to(current.dtype), u.to(current.dtype)

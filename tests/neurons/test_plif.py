@@ -69,6 +69,14 @@ def test_no_gradient_through_time_equals_a_loop_that_detaches(reset, learn):
     assert torch.equal(ours.grad[-1], full.grad[-1])  # but for the last step, after which nothing comes
 
 
+@pytest.mark.parametrize("temporal", [True, False])
+def test_a_decay_that_is_clamped_gets_no_gradient(temporal):
+    """The membrane decays by 1 where beta has grown beyond, and then does not change with beta."""
+    neuron = SpatialLeaky(beta=1.2, learn_beta=True, temporal_gradient=temporal)
+    neuron(torch.full((4, 1, 3), 0.4)).sum().backward()
+    assert neuron.beta.grad.item() == 0
+
+
 def test_a_step_gets_no_gradient_from_later_losses():
     x = torch.full((4, 1, 3), 0.8, requires_grad=True)
     PLIF(temporal_gradient=False)(x)[2].sum().backward()
