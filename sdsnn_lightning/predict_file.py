@@ -69,10 +69,8 @@ def prediction_config(run: Path, source: Path, video: bool = False) -> tuple[dic
     from sdsnn_lightning.trained import find_trained
 
     files = find_trained(run)
-    try:
-        bases = {base.__name__ for base in _imported(files.data_class).__mro__}
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{files.folder / 'config.yaml'}: data.class_path {files.data_class}: {error}") from None
+    saved = files.folder / "config.yaml"
+    bases = {base.__name__ for base in _imported(files.data_class, f"{saved}: data.class_path").__mro__}
     family = next((name for name in FITS if name in bases), None)
     if family is None:
         raise ConfigError(
@@ -96,7 +94,7 @@ def prediction_config(run: Path, source: Path, video: bool = False) -> tuple[dic
     given: dict[str, Any] = files.config["data"].get("init_args") or {}
     options: dict[str, Any] = {"root": str(source), "class_names": names, "batch_size": given.get("batch_size", 32)}
     if family == "SingleEye":
-        events = "events" in (given.get("modalities") or ()) and "events" in _inputs(files.config)
+        events = "events" in (given.get("modalities") or ()) and "events" in _inputs(files.config, saved)
         keys = ("size", "steps", "skip", "channels", "event_values")
         options |= {key: given[key] for key in keys if key in given} | {"simulate_events": events, "annotate": video}
         data = {"class_path": "sdsnn_lightning.data.EyeVideo", "init_args": options}
@@ -118,17 +116,28 @@ def prediction_config(run: Path, source: Path, video: bool = False) -> tuple[dic
     }, files.folder
 
 
-def _imported(class_path: str) -> Any:
-    """The class of a class path."""
+def _imported(class_path: str, what: str) -> type:
+    """The class of a class path; `what` names its place in an error."""
     module, _, name = class_path.rpartition(".")
-    return getattr(import_module(module), name)
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{what} {class_path} cannot be imported ({error}); start in the folder that its module is in"
+        ) from None
+    if not isinstance(found, type):
+        raise ConfigError(f"{what} {class_path} is no class; restore it from the run")
+    return found
 
 
-def _inputs(config: dict[str, Any]) -> tuple[str, ...]:
+def _inputs(config: dict[str, Any], saved: Path) -> tuple[str, ...]:
     """Modalities that the network of a configuration names, where its class says so."""
     options = config["model"].get("init_args") or {}
-    spec = options.get("student", options.get("network")) or {}
-    return tuple(getattr(_imported(spec["class_path"]), "inputs", ())) if "class_path" in spec else ()
+    key = "student" if "student" in options else "network"
+    spec = options.get(key)
+    if not isinstance(spec, dict) or "class_path" not in spec:
+        return ()
+    return tuple(getattr(_imported(str(spec["class_path"]), f"{saved}: model.init_args.{key}"), "inputs", ()))
 
 
 @contextmanager

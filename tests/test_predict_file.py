@@ -1,6 +1,7 @@
 """`sdsnn predict RUN INPUT`: every kind of file, from a run folder alone, whatever the length."""
 
 import csv
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import soundfile
 import torch
 import yaml
 from PIL import Image
+from refusal import refusal
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.data.aedat import write_aedat
@@ -157,8 +159,10 @@ def test_spike_trains(runs, tmp_path):
 
 
 def test_an_event_recording_is_cut_as_in_training(runs, tmp_path):
-    rows = predict(runs["events"], write_recording(tmp_path / "a.aedat"), tmp_path / "out")
+    rows = predict(runs["events"], write_recording(tmp_path / "a" / "a.aedat"), tmp_path / "out")
     assert len(rows) == 3  # 160 ms in windows of 50
+    (tmp_path / "a" / "._a.aedat").write_bytes(b"no recording")  # as macOS leaves them
+    assert predict(runs["events"], tmp_path / "a", tmp_path / "folder") == rows
     assert set(rows[0]) == {"sample", "prediction", "cat", "dog", "confidence"}
 
 
@@ -188,6 +192,20 @@ def test_the_wrong_file_is_one_line(runs, tmp_path, capsys, run, name, said):
     text = capsys.readouterr().err.strip().splitlines()[-1]
     assert text.startswith("error: ")
     assert said in text
+
+
+@pytest.mark.parametrize("key", ["model", "data"])
+def test_a_class_of_the_run_that_is_not_here_is_named(runs, tmp_path, capsys, key):
+    run = shutil.copytree(runs["eye"], tmp_path / "run")
+    content = yaml.safe_load((run / "config.yaml").read_text())
+    content["data"]["init_args"]["modalities"] = ["frames", "events"]  # as a real run has it
+    place = content["data"] if key == "data" else content["model"]["init_args"]["student"]
+    place["class_path"] = "mine_of_another_folder.Mine"
+    (run / "config.yaml").write_text(yaml.safe_dump(content))
+    said = refusal(capsys, "predict", run, write_images(tmp_path / "eye", 20), alone=True)
+    assert f"{run}/config.yaml: {key}" in said
+    assert "mine_of_another_folder.Mine cannot be imported (No module named 'mine_of_another_folder')" in said
+    assert "start in the folder" in said
 
 
 MEASURE = """
