@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.strategies.schedules import Schedule
 from sdsnn_lightning.types import Step
 
@@ -55,10 +56,15 @@ class Strategy(Callback):
         Args:
             weight: Multiplies the term; a number, or a schedule of training progress.
             name: Names the term in logs and checkpoints. Defaults to the class name; must differ between strategies.
+
+        Raises:
+            ConfigError: If no module can have this name: it holds a dot, or torch has it for itself.
         """
         super().__init__()
         self.weight = weight
         self.name = name or type(self).__name__
+        if "." in self.name or hasattr(nn.ModuleDict(), self.name):  # where its adapter is kept
+            raise ConfigError(f"{type(self).__name__}.name is {name!r}; give another name, of letters, digits, _ and -")
 
     @property
     def state_key(self) -> str:

@@ -285,6 +285,8 @@ def test_arguments_out_of_range_are_refused():
         (BlurredFeatureDistillation, {"mask": "row"}, "mask is 'row'"),
         (BlurredFeatureDistillation, {"blurred": "both"}, "blurred is 'both'"),
         (WeightedStageDistillation, {"power": -1.0}, "power is -1"),
+        (FeatureDistillation, {"name": "kd.1"}, "FeatureDistillation.name is 'kd.1'; give another name"),
+        (FeatureDistillation, {"name": "keys"}, "FeatureDistillation.name is 'keys'"),
         *((m, {"temperature": 0.0}, rf"{m.__name__}\.temperature is 0.0; set it above 0") for m in TEMPERED),
     ):
         with pytest.raises(ConfigError, match=match):
