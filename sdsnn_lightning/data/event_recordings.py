@@ -135,6 +135,12 @@ def _pack(path: Path, t: NDArray, x: NDArray, y: NDArray, p: NDArray) -> NDArray
     return events
 
 
+def list_files(root: Path) -> list[Path]:
+    """Lists the recordings below a folder, whatever their classes, by name; hidden files and folders are left out."""
+    paths = [path for path in root.rglob("*") if path.suffix in SUFFIXES and path.is_file()]
+    return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts))
+
+
 def find_recordings(
     root: Path,
     class_from: ClassFrom = "folder",
@@ -161,8 +167,7 @@ def find_recordings(
     """
     if not root.is_dir():
         raise DataError(f"{root} does not exist; put the recordings there")
-    paths = [p for p in root.rglob("*") if p.suffix in SUFFIXES and p.is_file()]
-    files = sorted(p.relative_to(root) for p in paths if not any(s.startswith(".") for s in p.relative_to(root).parts))
+    files = [path.relative_to(root) for path in list_files(root)]
     found = [
         Recording(file.as_posix(), file.stem if class_from == "file" else file.parent.name)
         for file in files

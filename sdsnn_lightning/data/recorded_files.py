@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from sdsnn_lightning.data.audio import to_int16, to_mono
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.data.cifar10_dvs import CIFAR10DVS
-from sdsnn_lightning.data.event_recordings import SUFFIXES
+from sdsnn_lightning.data.event_recordings import SUFFIXES, list_files
 from sdsnn_lightning.data.event_windows import FrameRule, cut_recording
 from sdsnn_lightning.data.speech_commands import SpeechCommands
 from sdsnn_lightning.data.spike_files import SpikeFile
@@ -104,7 +104,7 @@ class EventWindows(IterableDataset):
         Raises:
             DataError: If there is none.
         """
-        self.files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES) if path.is_dir() else [path]
+        self.files = list_files(path) if path.is_dir() else [path]
         self.rule = rule
         if not self.files:
             raise DataError(f"{path} holds no event recording ({', '.join(SUFFIXES)}); give another folder")

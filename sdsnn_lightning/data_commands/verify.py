@@ -186,10 +186,9 @@ def _speech_jobs(root: Path) -> tuple[list[Job], list[str]]:
 
 def _event_jobs(root: Path) -> tuple[list[Job], list[str]]:
     """One job a recording."""
-    from sdsnn_lightning.data.event_recordings import SUFFIXES, find_recordings, read_recording
+    from sdsnn_lightning.data.event_recordings import find_recordings, list_files, read_recording
 
-    paths = sorted(path for path in root.rglob("*") if path.suffix in SUFFIXES and path.is_file())
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    paths = list_files(root)
     flat = any(path.parent == root for path in paths)
     damages = _damage(find_recordings, root, "file" if flat else "folder")
     return [Job(1, partial(_damage, read_recording, path)) for path in paths], damages
