@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from PIL import Image
 
 from sdsnn_lightning.cores import read_ahead
-from sdsnn_lightning.data.cache_files import map_array
+from sdsnn_lightning.data.cache_files import cache_parent, map_array
 from sdsnn_lightning.data.manifest import Clip
 from sdsnn_lightning.data.see_layout import Index
 from sdsnn_lightning.errors import DataError
@@ -74,19 +74,15 @@ def cache_folder(index: Index, size: int, modalities: Sequence[str], cache_dir: 
         index: The set.
         size: Height and width of the decoded images, in pixels.
         modalities: `frames`, `events`, or both.
-        cache_dir: Folder of all caches. By default `.cache` in the set's folder, or, where that cannot be written,
-            `~/.cache/sdsnn_lightning`.
+        cache_dir: See `cache_parent`.
 
     Returns:
         The folder, which may not exist yet.
     """
     root = index.path.parent.resolve()
-    if cache_dir is not None:
-        parent, home = Path(cache_dir), str(root)
-    elif os.access(root, os.W_OK):
-        parent, home = root / ".cache", ""  # a set that is moved with its cache keeps it
-    else:
-        parent, home = Path.home() / ".cache" / "sdsnn_lightning", str(root)
+    parent = cache_parent(root, cache_dir)
+    beside = cache_dir is None and parent.parent == root
+    home = "" if beside else str(root)  # a set that is moved with its cache keeps it
     clips = [(*(os.path.relpath(_folder(c, m), index.path.parent) for m in modalities), c[-3:]) for c in index.clips]
     key = hashlib.sha256(json.dumps([VERSION, size, list(modalities), home, clips]).encode()).hexdigest()[:16]
     return parent / f"clips-{size}-{key}"

@@ -22,9 +22,9 @@ UNKNOWN, SILENCE = "_unknown_", "_silence_"
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 """The words of the 10- and the 12-class task."""
 _NEW_IN_V2 = ("backward", "follow", "forward", "learn", "visual")
-_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _OTHERS = ("bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree", "wow")
-WORDS_V1 = tuple(sorted((*COMMANDS, *_DIGITS, *_OTHERS)))
+WORDS_V1 = tuple(sorted((*COMMANDS, *DIGITS, *_OTHERS)))
 WORDS_V2 = tuple(sorted((*WORDS_V1, *_NEW_IN_V2)))
 TASKS: dict[int, tuple[str, ...]] = {10: COMMANDS, 12: (*COMMANDS, UNKNOWN, SILENCE), 30: WORDS_V1, 35: WORDS_V2}
 """Class names by the number of classes: the task of ten commands, with the two extra classes, all of v1, all of v2."""

@@ -13,10 +13,9 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sdsnn_lightning.data.speech_words import LISTS, PARTS, Part, hash_part, list_words, speaker_of
+from sdsnn_lightning.data.speech_words import DIGITS, LISTS, PARTS, Part, hash_part, list_words, speaker_of
 from sdsnn_lightning.errors import ConfigError, DataError
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GERMAN_DIGITS = ("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun")
 _AUDIO = (".wav", ".flac")
 _FLAT = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_\d+\.(wav|flac)")

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sdsnn_lightning.data.speech_words import DIGITS
 from sdsnn_lightning.data.spike_cache import SpikeCache
 
-_ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _GERMAN = ("null", "eins", "zwei", "drei", "vier", "fuenf", "fünf", "sechs", "sieben", "acht", "neun")
 _HELD_OUT = 0.15
 
@@ -78,6 +78,6 @@ class Utterances(Dataset):
 
 def languages(words: Sequence[str]) -> list[int]:
     """0 for an English and 1 for a German digit, by word; empty unless all are such digits, of both languages."""
-    if not set(words) <= {*_ENGLISH, *_GERMAN} or not (set(words) & set(_ENGLISH) and set(words) & set(_GERMAN)):
+    if not set(words) <= {*DIGITS, *_GERMAN} or not (set(words) & set(DIGITS) and set(words) & set(_GERMAN)):
         return []
     return [int(word in _GERMAN) for word in words]

@@ -36,8 +36,7 @@ def cache_file(
         files: Paths of the recordings below `root`, in the order of the array's rows.
         sample_rate: Rate in Hz.
         samples: Samples of every recording.
-        cache_dir: Folder of all caches. By default `.cache` in the set's folder, or, where that cannot be written,
-            `~/.cache/sdsnn_lightning`.
+        cache_dir: See `cache_parent`.
 
     Returns:
         The `.npy` file, which may not exist yet.
@@ -66,7 +65,7 @@ def build_waveforms(
         files: Paths of the recordings below `root`, in the order of the array's rows.
         sample_rate: Rate in Hz.
         samples: Samples of every recording.
-        cache_dir: See `cache_file`.
+        cache_dir: See `cache_parent`.
 
     Returns:
         The `.npy` file, int16 `[recordings, samples]`.

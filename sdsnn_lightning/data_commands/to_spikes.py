@@ -87,7 +87,8 @@ def to_spikes(options: argparse.Namespace) -> None:
         ConfigError: If options contradict each other.
         DataError: If recordings are missing or broken, or a file exists or cannot be written.
     """
-    from sdsnn_lightning.data.spoken_folders import DIGITS, has_speaker, read_folder, read_list, split_recordings
+    from sdsnn_lightning.data.speech_words import DIGITS
+    from sdsnn_lightning.data.spoken_folders import has_speaker, read_folder, read_list, split_recordings
 
     single = options.out.suffix == ".h5"
     _check(options, single)
