@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import distributed
@@ -27,6 +28,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errn
 # What a file answers that was there before: deleted, or on a disk or server that went away.
 GONE = (errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.ENODEV)
 LOADER_DIED = r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)"
+NO_MEMORY = r"DefaultCPUAllocator: (can't|not enough) "
 PEER_DIED = r"gloo|NCCL|Connection (closed|reset|refused) by peer|Broken pipe|TCPStore"
 _GO_ON = "then go on with --ckpt_path last"
 _FIRST_PROCESS = "SDSNN_FIRST_PROCESS"
@@ -42,7 +44,7 @@ def plain_errors(folder: Path) -> Iterator[None]:
         folder: Where the run writes; named where the error names no file.
 
     Raises:
-        ConfigError: If a file cannot be written, or Lightning refuses the configuration.
+        ConfigError: If a file cannot be written, Lightning refuses the configuration, or memory does not suffice.
         DataError: If a file that was there before is gone.
         ProcessLostError: If a loader process, or another process of a distributed run, died.
     """
@@ -61,6 +63,11 @@ def plain_errors(folder: Path) -> Iterator[None]:
             raise DataError(f"{what}; restore the data, {_GO_ON}") from error
         raise
     except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or re.search(NO_MEMORY, str(error)):
+            raise ConfigError(
+                f"no memory is left ({one_line(error)[:160]}); lower data.init_args.batch_size or the network's "
+                "width, or set model.init_args.lean_memory: true"
+            ) from error
         if re.search(LOADER_DIED, str(error)):
             if lost := lost_files():
                 raise DataError(_lost(lost)) from error

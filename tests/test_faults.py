@@ -11,6 +11,8 @@ from refusal import refusal
 
 from sdsnn_lightning.checkpoints import load_checkpoint
 from sdsnn_lightning.cli import main
+from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.faults import plain_errors
 
 EXPERIMENT = """
 name: toy
@@ -183,3 +185,10 @@ def test_a_data_folder_that_vanishes_is_told_in_one_line(place, capsys, workers)
     main([*FIT, *words])
     first, second = (load_checkpoint(Path(f"runs/toy/version_{n}/checkpoints/last.ckpt"), "it") for n in (0, 1))
     assert same(first["state_dict"], second["state_dict"])
+
+
+def test_too_little_memory_names_what_takes_less():
+    said = "no memory is left .*; lower data.init_args.batch_size"
+    with pytest.raises(ConfigError, match=said) as caught, plain_errors(FOLDER):
+        torch.empty(10**15)
+    assert "\n" not in str(caught.value)
