@@ -186,7 +186,7 @@ class Classifier(LightningModule):
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
         self.log("train/loss", total.detach(), prog_bar=True)
         # Looking at a value on a GPU waits for the device, so there it is done only when logs are written anyway.
-        due = total.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        due = total.device.type == "cpu" or self.global_step % max(1, self.trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
         if due and not torch.isfinite(total):
             bad = [name for name, term in terms.items() if not torch.isfinite(term)] or ["total"]
             raise NonFiniteLossError(
