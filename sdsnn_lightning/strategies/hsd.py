@@ -58,7 +58,7 @@ class HybridStepwiseDistillation(StepwiseStrategy):
 
         Args:
             weight: Multiplies the term; a number, or a schedule of training progress.
-            pretraining: Share of the run in which the twin learns, in [0, 1].
+            pretraining: Share of the run in which the twin learns, in [0, 1).
             distillation: Weight of the step-wise divergence.
             temperature: tau, softens both distributions; positive.
             levels: L, levels of the quantised activations.
@@ -70,6 +70,8 @@ class HybridStepwiseDistillation(StepwiseStrategy):
         super().__init__(weight, name)
         key = "HybridStepwiseDistillation"
         self.pretraining = not_negative(pretraining, f"{key}.pretraining", most=1.0)
+        if pretraining == 1:
+            raise ConfigError(f"{key}.pretraining is 1: the student itself would never learn; set it below 1")
         self.distillation = not_negative(distillation, f"{key}.distillation")
         self.temperature = positive(temperature, f"{key}.temperature")
         self.levels = int(positive(levels, f"{key}.levels"))

@@ -114,3 +114,5 @@ def test_refusals(tmp_path):
         fit(tmp_path, make(ToyNet), HybridStepwiseDistillation(), data=ToyData())
     with pytest.raises(ConfigError, match="pretraining is 1.5"):
         HybridStepwiseDistillation(pretraining=1.5)
+    with pytest.raises(ConfigError, match="pretraining is 1: the student itself would never learn"):
+        HybridStepwiseDistillation(pretraining=1.0)
