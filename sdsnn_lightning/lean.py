@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sdsnn_lightning.compiled import compile_loop
 from sdsnn_lightning.neurons import Leaky
 
 LEAST = 4096  # elements; smaller tensors stay as they are
@@ -46,7 +47,7 @@ def _kernels() -> tuple[Callable[..., bool], Callable[..., bool], Callable[..., 
     """Compiled loops over flat arrays; late, because importing numba takes a second."""
     import numba
 
-    @numba.njit(cache=True, nogil=True)
+    @compile_loop
     def to_bits(x: Any, out: Any) -> bool:
         for block in range(0, len(x), 4096):  # a look after every block, or the loop could not be vectorised
             strange = 0
@@ -61,7 +62,7 @@ def _kernels() -> tuple[Callable[..., bool], Callable[..., bool], Callable[..., 
                 return False
         return True
 
-    @numba.njit(cache=True, nogil=True)
+    @compile_loop
     def to_bytes(x: Any, out: Any) -> bool:
         for block in range(0, len(x), 4096):
             strange = 0
@@ -73,7 +74,7 @@ def _kernels() -> tuple[Callable[..., bool], Callable[..., bool], Callable[..., 
                 return False
         return True
 
-    @numba.njit(cache=True, nogil=True)
+    @compile_loop
     def from_bits(bits: Any, out: Any) -> None:
         for i in range(0, len(out), 8):
             byte = bits[i >> 3]

@@ -30,7 +30,10 @@ from tiny_see import DISTILLED, LR, STUDENT, refused
             ["--trainer.callbacks", "[{class_path: sdsnn_lightning.strategies.HitConsistency}]"],
             "needs a Distiller; set",
         ),
-        (["--ckpt_path", "none.ckpt"], "(--ckpt_path none.ckpt) does not exist; give another path, or `last` or `best`"),
+        (
+            ["--ckpt_path", "none.ckpt"],
+            "(--ckpt_path none.ckpt) does not exist; give another path, or `last` or `best`",
+        ),
         (["--ckpt_path", "tiny.yaml"], "(--ckpt_path tiny.yaml) cannot be read as a checkpoint"),
         (["--runs", "tiny.yaml"], ": cannot write (Not a directory); free space there"),
         (["--config", "none.yaml"], "none.yaml"),
