@@ -43,14 +43,14 @@ class Plan:
     Attributes:
         runs: Folder that all run folders lie in.
         epochs: Of each trial; 0 where the length is not given in epochs.
-        loads_teacher: Whether the experiment names a teacher's checkpoint.
+        teacher_keys: Which arguments of its model name a teacher's weights, or what trains them.
         teachers: Command lines, one a teacher that is not there yet, by its checkpoint.
         digest: Of the experiment's files and the words for every trial.
     """
 
     runs: Path
     epochs: list[int]
-    loads_teacher: bool
+    teacher_keys: list[str]
     teachers: dict[str, list[str]]
     digest: str
 
@@ -185,8 +185,9 @@ def check_space(sweep: Sweep) -> Plan:
     # Of the files, not of what they resolve to: a newer version of this program may know more keys.
     content = b"\0".join([*(Path(path).read_bytes() for path in sweep.config), *(w.encode() for w in sweep.extra)])
     digest = hashlib.sha256(content).hexdigest()
-    loads_teacher = bool((config["model"].get("init_args") or {}).get("teacher_checkpoint"))
-    return Plan(Path(config["runs"]), epochs, loads_teacher, teachers, digest)
+    given = config["model"].get("init_args") or {}
+    teacher_keys = [key for key in ("teacher_checkpoint", "teacher_experiment") if given.get(key)]
+    return Plan(Path(config["runs"]), epochs, teacher_keys, teachers, digest)
 
 
 def own_environment(cpus: float) -> dict[str, str]:
@@ -209,8 +210,7 @@ def check_metric(sweep: Sweep, plan: Plan) -> None:
     folder = Path(tempfile.mkdtemp(prefix="sdsnn-check-"))
     try:
         words = ["fit", *sweep.words({}), *ONE_BATCH, "--runs", str(folder), "--name", "check", "--version", "0"]
-        if plan.loads_teacher:
-            words += ["--model.init_args.teacher_checkpoint=null"]
+        words += [f"--model.init_args.{key}=null" for key in plan.teacher_keys]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_VARIABLES)}
         environment |= own_environment(sweep.cpus) | {"WANDB_MODE": "disabled"}
         command = [sys.executable, "-m", "sdsnn_lightning", *words]
