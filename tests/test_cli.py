@@ -190,6 +190,7 @@ def test_wandb_is_offline_unless_logged_in(workdir, monkeypatch):
     assert Wandb(mode="disabled").loggers("runs", "x") == []
 
 
+@pytest.mark.slow
 def test_wandb_offline_run_holds_the_whole_config(toy, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     done = run("fit", "--config", "toy.yaml", "--wandb.tags", "[mine]", "--wandb.group", "together")

@@ -109,6 +109,7 @@ def test_two_processes_train_like_one(place):
     assert results[0]["steps"] == results[1]["steps"] == 2 * (45 // 8)
 
 
+@pytest.mark.slow
 def test_a_curriculum_promotes_the_same_weights_on_every_process(place):
     fit("curriculum.yaml", 1, "one")
     fit("curriculum.yaml", 2, "two")

@@ -21,6 +21,7 @@ def said(*commands, **variables):
     return [(run.communicate(timeout=240)[1].strip(), run.returncode) for run in runs]
 
 
+@pytest.mark.slow
 def test_a_hint_names_the_program_as_it_was_started(workdir):
     programs = {"python -m sdsnn_lightning": MODULE}
     programs |= {name: [str(SCRIPTS / name)] for name in ("lightning", "sdsnn") if (SCRIPTS / name).is_file()}
@@ -31,6 +32,7 @@ def test_a_hint_names_the_program_as_it_was_started(workdir):
         assert line.endswith(f"(all keys: {name} fit --help)"), line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("srun") is None, reason="srun is not installed")
 def test_the_hint_to_use_srun_is_for_jobs_of_slurm(workdir):
     Path("toy.yaml").write_text(EXPERIMENT)

@@ -48,6 +48,7 @@ print(faults() - first)
     assert counts[0] < counts[1] / 10
 
 
+@pytest.mark.slow
 def test_a_teacher_without_validation_is_its_last_state_which_is_said(workdir, capsys):
     write_toy()
     fit = ("fit", "--config", "toy.yaml", "--trainer.devices", "1")
