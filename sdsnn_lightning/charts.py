@@ -111,38 +111,41 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def pareto_chart(points: Mapping[str, Sequence[tuple[float, float]]]) -> "Figure":
-    """Draws accuracy against energy: the mean of every experiment, its runs behind, and the Pareto front of the means.
+def pareto_chart(
+    points: Mapping[str, Sequence[tuple[float, float]]], across: str = "energy per sample, uJ (paper rule)"
+) -> "Figure":
+    """Draws accuracy against cost: the mean of every experiment, its runs behind, and the Pareto front of the means.
 
     Args:
-        points: By experiment, energy in microjoules per sample and WAR in [0, 1] of its runs.
+        points: By experiment, cost and WAR in [0, 1] of its runs.
+        across: Names the cost and its unit.
 
     Returns:
-        The figure; energy is on a logarithmic axis.
+        The figure; the cost is on a logarithmic axis.
     """
     figure, axes = _axes(3.0, len(points) + 1)
     means = [tuple(np.mean(runs, axis=0)) for runs in points.values()]
     front = [means[index] for index in pareto_front(means)]
     if len(front) > 1:
-        energies, scores = zip(*front, strict=True)
+        costs, scores = zip(*front, strict=True)
         line: dict[str, Any] = {"color": "0.45", "linestyle": "--", "linewidth": 1.2, "where": "post"}
-        axes.step(energies, 100 * np.array(scores), label="Pareto front", **line)
+        axes.step(costs, 100 * np.array(scores), label="Pareto front", **line)
     for index, (name, runs) in enumerate(points.items()):
         look = {**style(index), "linestyle": "none"}
         if len(runs) > 1:
-            energies, scores = np.array(runs).T
-            axes.plot(energies, 100 * scores, **{**look, "markersize": 4, "markerfacecolor": "none", "alpha": 0.7})
+            costs, scores = np.array(runs).T
+            axes.plot(costs, 100 * scores, **{**look, "markersize": 4, "markerfacecolor": "none", "alpha": 0.7})
         axes.plot(means[index][0], 100 * means[index][1], label=name, **{**look, "markersize": 8})
     axes.set_xscale("log")
-    costs = [energy for runs in points.values() for energy, _ in runs]
-    if max(costs) < 20 * min(costs):  # ticks at the powers of ten alone would be one or none
+    known = [cost for runs in points.values() for cost, _ in runs]
+    if max(known) < 20 * min(known):  # ticks at the powers of ten alone would be one or none
         from matplotlib.ticker import LogLocator
 
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter("")
-        axes.set_xlim(min(costs) / 1.7, max(costs) * 1.7)
+        axes.set_xlim(min(known) / 1.7, max(known) * 1.7)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(xlabel="energy per sample, uJ (paper rule)", ylabel="WAR, %")
+    axes.set(xlabel=across, ylabel="WAR, %")
     _legend(figure, axes)
     return figure
 

@@ -63,6 +63,11 @@ class Run:
         return None if value is None else value / 1000
 
     @property
+    def rate(self) -> float | None:
+        """Spikes per neuron and step; None without spiking neurons."""
+        return self.test.get("firing_rate/total")
+
+    @property
     def steps(self) -> int | None:
         """Time steps T of the tested network; None without time, or tested before they were kept."""
         return len(self.details.get("prefixes", {}).get("WAR", [])) or None

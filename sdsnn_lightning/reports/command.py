@@ -4,11 +4,15 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.reports.collect import Group, collect
 from sdsnn_lightning.reports.table import markdown, print_table
 from sdsnn_lightning.whole import whole_path, write_text
+
+COSTS = {"energy": "energy per sample, uJ (paper rule)", "rate": "firing rate, spikes per neuron and step"}
+"""What accuracy can be drawn against, and the name of the axis."""
 
 
 def common_folder(folders: list[Path]) -> Path:
@@ -42,7 +46,10 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--table", action="store_true", help="Print a Markdown table, and write no page.")
     parser.add_argument("--command", action="store_true", help="With --table: add the command that trained the run.")
     parser.add_argument("--prefixes", action="store_true", help="With --table: add WAR after growing numbers of steps.")
-    parser.add_argument("--pareto", type=Path, metavar="PNG", help="Also draw accuracy against energy into this file.")
+    parser.add_argument(
+        "--pareto", type=Path, metavar="PNG", help="Also draw accuracy against its cost into this file."
+    )
+    parser.add_argument("--cost", choices=COSTS, default="energy", help="What --pareto takes for the cost.")
     parser.add_argument(
         "--experiments", type=Path, default=Path("experiments"), metavar="FOLDER",
         help="Where the YAMLs are, for the notes (method, paper) of runs that were saved without any.",
@@ -50,28 +57,29 @@ def parse(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def draw_pareto(groups: Sequence[Group], path: Path) -> None:
-    """Draws accuracy against energy of all experiments into a PNG file.
+def draw_pareto(groups: Sequence[Group], path: Path, cost: Literal["energy", "rate"] = "energy") -> None:
+    """Draws accuracy against energy or firing rate of all experiments into a PNG file.
 
     Args:
         groups: Of one data set, or the picture would compare what cannot be compared.
         path: The file; its folder is made.
+        cost: Which of the two.
 
     Raises:
-        ConfigError: If the experiments are of several data sets or without energy, or the file cannot be written.
+        ConfigError: If the experiments are of several data sets or without that cost, or the file cannot be written.
     """
     from sdsnn_lightning.charts import pareto_chart
-    from sdsnn_lightning.reports.page import energy_points
+    from sdsnn_lightning.reports.page import cost_points
 
     sources = dict.fromkeys(group.runs[0].source for group in groups)
-    points = energy_points(groups)
+    points = cost_points(groups, cost)
     if len(sources) > 1 or not points:
-        what = f"the runs are on {', '.join(sources)}" if len(sources) > 1 else "no run has its energy"
+        what = f"the runs are on {', '.join(sources)}" if len(sources) > 1 else f"no run has its {cost}"
         raise ConfigError(f"--pareto: {what}; name tested runs on one data set")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_path(path, ".png") as aside:
-            pareto_chart(points).savefig(aside, dpi=160)
+            pareto_chart(points, COSTS[cost]).savefig(aside, dpi=160)
     except OSError as error:
         raise ConfigError(f"--pareto {path}: cannot write ({error.strerror}); name another file") from error
 
@@ -88,7 +96,7 @@ def main(words: list[str]) -> None:
     options = parse(words)
     groups = collect(options.runs)
     if options.pareto:
-        draw_pareto(groups, options.pareto)
+        draw_pareto(groups, options.pareto, options.cost)
     if options.table:
         print(markdown(groups, options.experiments, options.command, options.prefixes))
         return

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def comparison(groups: Sequence[Group]) -> Iterator[Picture]:
             "(looks ahead)" in name for name in prefixes) else ""  # fmt: skip
         yield vector(prefix_chart(prefixes), "Accuracy after every number of time steps", note)
     for source in dict.fromkeys(group.runs[0].source for group in groups):
-        points = energy_points([group for group in groups if group.runs[0].source == source])
+        points = cost_points([group for group in groups if group.runs[0].source == source])
         if len(points) > 1:  # one experiment by itself is no comparison
             means = [tuple(np.mean(runs, axis=0)) for runs in points.values()]
             best = [list(points)[index] for index in pareto_front(means)]
@@ -105,9 +105,11 @@ def prefix_curves(groups: Sequence[Group]) -> dict[str, list[Curve]]:
     return curves
 
 
-def energy_points(groups: Sequence[Group]) -> dict[str, list[tuple[float, float]]]:
-    """Energy in microjoules and WAR of the runs that have both, by experiment."""
-    points = {group.label: [(run.energy, run.test["WAR"]) for run in group.runs if run.energy] for group in groups}
+def cost_points(
+    groups: Sequence[Group], cost: Literal["energy", "rate"] = "energy"
+) -> dict[str, list[tuple[float, float]]]:
+    """Energy in microjoules, or firing rate, and WAR of the runs that have both, by experiment."""
+    points = {g.label: [(getattr(run, cost), run.test["WAR"]) for run in g.runs if getattr(run, cost)] for g in groups}
     return {label: runs for label, runs in points.items() if runs}
 
 

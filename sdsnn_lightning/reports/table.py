@@ -23,7 +23,7 @@ def figures(run: Run) -> dict[str, float | None]:
         "UAR %": 100 * run.test["UAR"],
         "steps": run.steps,
         "parameters": run.test["parameters"],
-        "rate": run.test.get("firing_rate/total"),
+        "rate": run.rate,
         "energy uJ": run.energy,
         "train s": run.results.get("fit", {}).get("seconds"),
     }

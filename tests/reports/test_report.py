@@ -14,7 +14,7 @@ from refusal import refusal
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.reports.collect import collect
-from sdsnn_lightning.reports.page import mean_layers, page, part_scores
+from sdsnn_lightning.reports.page import cost_points, mean_layers, page, part_scores
 from sdsnn_lightning.reports.table import markdown
 
 
@@ -75,7 +75,18 @@ def test_table_has_mean_deviation_notes_and_command(folders, fitted, capsys, mon
 
 
 def test_table_has_accuracy_after_every_step_and_a_picture_of_the_front(folders, fitted, capsys, tmp_path):
-    main(["report", *map(str, folders), "--table", "--prefixes", "--pareto", str(tmp_path / "new/front.png")])
+    main(
+        [
+            "report",
+            *map(str, folders),
+            "--table",
+            "--prefixes",
+            "--pareto",
+            str(tmp_path / "new/front.png"),
+            "--cost",
+            "rate",
+        ]
+    )
     header, _, first, _ = capsys.readouterr().out.splitlines()
     kept = [load(fitted / f"maps/version_{n}/details.json")["prefixes"]["WAR"] for n in (0, 1)]
     assert header.endswith("| WAR % after 1, 2, ... |")
@@ -83,6 +94,14 @@ def test_table_has_accuracy_after_every_step_and_a_picture_of_the_front(folders,
     with Image.open(tmp_path / "new/front.png") as picture:
         assert picture.width > 600
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["front.png"]
+
+
+def test_a_front_is_of_energy_or_of_the_firing_rate(folders, fitted):
+    (label, energies), *_ = cost_points(collect(folders)).items()
+    rates = cost_points(collect(folders), "rate")[label]
+    tests = [load(fitted / f"maps/version_{n}/results.json")["test"] for n in (0, 1)]
+    assert energies == [(test["energy/paper_nJ"] / 1000, test["WAR"]) for test in tests]
+    assert rates == [(test["firing_rate/total"], test["WAR"]) for test in tests]
 
 
 def test_of_many_steps_a_table_tells_ten(fitted, tmp_path):
