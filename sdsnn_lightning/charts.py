@@ -5,7 +5,7 @@ telephone shows them at a readable size. Functions return a matplotlib `Figure`;
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,12 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (
 MARKS_A_LINE = 8
 SMALL_SHARE = 0.005
 """Layers that take less of the energy are summed up in one bar."""
+Cost = Literal["energy", "rate"]
+COSTS: dict[Cost, str] = {
+    "energy": "energy per sample, uJ (paper rule)",
+    "rate": "firing rate, spikes per neuron and step",
+}
+"""What accuracy can be drawn against, and the name of the axis."""
 Curve = tuple[NDArray, NDArray]
 """Positions `[N]` and values `[N]` of one run."""
 
@@ -111,14 +117,12 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def pareto_chart(
-    points: Mapping[str, Sequence[tuple[float, float]]], across: str = "energy per sample, uJ (paper rule)"
-) -> "Figure":
+def pareto_chart(points: Mapping[str, Sequence[tuple[float, float]]], cost: Cost = "energy") -> "Figure":
     """Draws accuracy against cost: the mean of every experiment, its runs behind, and the Pareto front of the means.
 
     Args:
         points: By experiment, cost and WAR in [0, 1] of its runs.
-        across: Names the cost and its unit.
+        cost: Which it is.
 
     Returns:
         The figure; the cost is on a logarithmic axis.
@@ -137,7 +141,7 @@ def pareto_chart(
             axes.plot(costs, 100 * scores, **{**look, "markersize": 4, "markerfacecolor": "none", "alpha": 0.7})
         axes.plot(means[index][0], 100 * means[index][1], label=name, **{**look, "markersize": 8})
     axes.set_xscale("log")
-    known = [cost for runs in points.values() for cost, _ in runs]
+    known = [value for runs in points.values() for value, _ in runs]
     if max(known) < 20 * min(known):  # ticks at the powers of ten alone would be one or none
         from matplotlib.ticker import LogLocator
 
@@ -145,7 +149,7 @@ def pareto_chart(
         axes.xaxis.set_minor_formatter("")
         axes.set_xlim(min(known) / 1.7, max(known) * 1.7)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(xlabel=across, ylabel="WAR, %")
+    axes.set(xlabel=COSTS[cost], ylabel="WAR, %")
     _legend(figure, axes)
     return figure
 

@@ -132,7 +132,8 @@ class Classifier(LightningModule):
     def setup(self, stage: str) -> None:
         """Makes the metrics for the classes and groups of the data at hand."""
         data, classes = self._datamodule, self.num_classes
-        names, groups = getattr(data, "class_names", None) or [*map(str, range(classes))], getattr(data, "groups", {})
+        names = getattr(data, "class_names", None) or [str(k) for k in range(classes)]
+        groups = getattr(data, "groups", {})
         self.scores = nn.ModuleDict({part: ClassificationScores(classes, names, groups) for part in ("val", "test")})
         # Not Lightning's own mean, which is off where processes have unequal shares.
         self.losses = nn.ModuleDict({part: MeanMetric() for part in ("val", "test")})

@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -150,9 +150,7 @@ def follow_first_process(rank: int) -> None:
     if parent == 1 and os.environ.get(_FIRST_PROCESS, "1") != "1":  # handed to the system's first process already
         parent = 0
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
+    def end() -> None:
         time.sleep(_GRACE)
         print(
             f"error: the first process of this run is gone, so this one ends, too; see what it said, {_GO_ON}",
@@ -160,7 +158,7 @@ def follow_first_process(rank: int) -> None:
         )
         os._exit(1)
 
-    threading.Thread(target=watch, name="follow-first-process", daemon=True).start()
+    _when_gone(parent, end)
 
 
 def teacher_environment() -> dict[str, str]:
@@ -177,13 +175,22 @@ def follow_student() -> None:
     if student is None:
         return
 
-    def watch() -> None:
-        while os.getppid() == int(student):
-            time.sleep(1.0)
+    def end() -> None:
         print("the run that this teacher is trained for is gone, so its training ends, too", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="follow-student", daemon=True).start()
+    _when_gone(int(student), end)
+
+
+def _when_gone(parent: int, end: Callable[[], None]) -> None:
+    """Calls `end`, in a thread, once the process that started this one is not `parent` any more."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        end()
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
 class StopTogether(Callback):

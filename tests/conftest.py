@@ -24,9 +24,10 @@ def _few_threads():
 
 @pytest.fixture(autouse=True)
 def _no_seed_of_another_test(monkeypatch):
-    """`seed_everything` leaves its seed in the environment, for child processes: each test starts without."""
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is put back, whatever the test does
-    monkeypatch.delenv("PL_GLOBAL_SEED")
+    """Each test starts without."""
+    from places import without_seed  # found now that its folder is on the path
+
+    without_seed(monkeypatch)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from places import own_folder
 from refusal import refusal
 from toy import ToyData, ToyNet
 from toy_files import TEACHER
@@ -25,11 +26,7 @@ WORDS = ("--config", "toy.yaml", "--trainer.devices", "1")
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run of two epochs, tested."""
-    place = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        patch.setenv("PL_GLOBAL_SEED", "0")
-        patch.delenv("PL_GLOBAL_SEED")
+    with own_folder(tmp_path_factory, "whole") as place:
         Path("toy.yaml").write_text(TEACHER.replace("toy_teacher", "toy"))
         main(["fit", *WORDS])
         main(["test", *WORDS, "--ckpt_path", "best"])

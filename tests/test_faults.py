@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import own_folder
 from refusal import refusal
 
 from sdsnn_lightning.checkpoints import load_checkpoint
@@ -54,11 +55,7 @@ def run(*words):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """An undisturbed run of four epochs, and what it had left in the middle of the last one."""
-    place = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        patch.setenv("PL_GLOBAL_SEED", "0")
-        patch.delenv("PL_GLOBAL_SEED")
+    with own_folder(tmp_path_factory, "whole") as place:
         torch.set_num_threads(1)
         Path("toy.yaml").write_text(EXPERIMENT)
         main([*FIT, *add("KeepCopy", epoch=3)])

@@ -1,6 +1,5 @@
 """A folder of images as a video: in the order of their names, 30 a second."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.images import by_number, check_depth
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -29,19 +29,18 @@ def list_images(folder: Path) -> list[Path]:
     found = [path for path in paths if path.suffix.lower() in ENDINGS and path.is_file()]
     if not found:
         raise DataError(f"{folder} holds no image ({', '.join(ENDINGS)}); give a folder of images or a video file")
-    return sorted(found, key=lambda path: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", path.name)])
+    return sorted(found, key=lambda path: by_number(path.name))
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
     """Reads an image as grey values `[H, W]`.
 
     Raises:
-        DataError: If it cannot be read, or holds more than 8 bits a value, of which Pillow would keep white alone.
+        DataError: If it cannot be read, or holds more than 8 bits a value.
     """
     try:
         with Image.open(path) as image:
-            if image.mode[0] in "IF":
-                raise ValueError("it holds more than 8 bits a value; scale it to 8")
+            check_depth(image)
             return np.asarray(image.convert("L"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}); replace it or take it out") from None

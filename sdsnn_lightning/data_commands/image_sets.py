@@ -1,12 +1,12 @@
 """Images by class, in folders or in tar archives, as `sdsnn data to-events` takes them."""
 
-import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.images import by_number
 
 SPLITS = ("train", "valid", "val", "validation", "test")
 """Folders of these names are parts of a split, each with its classes."""
@@ -94,7 +94,7 @@ def _classes(folder: Path, split: str, limit: int | None) -> list[ImageClass]:
         else:
             continue
         if images:
-            chosen = tuple(sorted(images, key=_by_number)[:limit])
+            chosen = tuple(sorted(images, key=by_number)[:limit])
             found.append(ImageClass(split, path.stem if path.suffix == ".tar" else path.name, path, chosen))
     return found
 
@@ -114,8 +114,3 @@ def _members(path: Path) -> list[str]:
 def _is_image(name: str) -> bool:
     name = PurePosixPath(name).name
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
-
-
-def _by_number(name: str) -> list[tuple[int, str]]:
-    """Sorts image 2 before image 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -4,15 +4,12 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+from sdsnn_lightning.charts import COSTS, Cost
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.reports.collect import Group, collect
 from sdsnn_lightning.reports.table import markdown, print_table
 from sdsnn_lightning.whole import whole_path, write_text
-
-COSTS = {"energy": "energy per sample, uJ (paper rule)", "rate": "firing rate, spikes per neuron and step"}
-"""What accuracy can be drawn against, and the name of the axis."""
 
 
 def common_folder(folders: list[Path]) -> Path:
@@ -57,7 +54,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def draw_pareto(groups: Sequence[Group], path: Path, cost: Literal["energy", "rate"] = "energy") -> None:
+def draw_pareto(groups: Sequence[Group], path: Path, cost: Cost = "energy") -> None:
     """Draws accuracy against energy or firing rate of all experiments into a PNG file.
 
     Args:
@@ -79,7 +76,7 @@ def draw_pareto(groups: Sequence[Group], path: Path, cost: Literal["energy", "ra
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_path(path, ".png") as aside:
-            pareto_chart(points, COSTS[cost]).savefig(aside, dpi=160)
+            pareto_chart(points, cost).savefig(aside, dpi=160)
     except OSError as error:
         raise ConfigError(f"--pareto {path}: cannot write ({error.strerror}); name another file") from error
 

@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sdsnn_lightning.charts import (
+    Cost,
     Curve,
     curve_chart,
     layer_chart,
@@ -105,9 +106,7 @@ def prefix_curves(groups: Sequence[Group]) -> dict[str, list[Curve]]:
     return curves
 
 
-def cost_points(
-    groups: Sequence[Group], cost: Literal["energy", "rate"] = "energy"
-) -> dict[str, list[tuple[float, float]]]:
+def cost_points(groups: Sequence[Group], cost: Cost = "energy") -> dict[str, list[tuple[float, float]]]:
     """Energy in microjoules, or firing rate, and WAR of the runs that have both, by experiment."""
     points = {g.label: [(getattr(run, cost), run.test["WAR"]) for run in g.runs if getattr(run, cost)] for g in groups}
     return {label: runs for label, runs in points.items() if runs}

@@ -25,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sdsnn_lightning.cores import usable_cores, worker_processes
 from sdsnn_lightning.errors import ConfigError, DataError
+from sdsnn_lightning.images import check_depth
 from sdsnn_lightning.simulate.event_camera import EventCameraParams, simulate_events
 
 SENSOR = EventCameraParams(threshold_on=0.26, threshold_off=0.26, linear_below=1.0)
@@ -217,8 +218,7 @@ def _record(job: Job, setup: ClosedLoop, sensor: EventCameraParams) -> NDArray[n
     try:
         with Image.open(BytesIO(job.image)) as image:
             image.load()
-            if image.mode[0] in "IF":  # Pillow would make white of it
-                raise ValueError("it holds more than 8 bits a value; scale it to 8")
+            check_depth(image)
             events = record_image(image, setup, sensor, np.random.default_rng(job.seed))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "it is none, or damaged" if isinstance(error, UnidentifiedImageError) else error
