@@ -40,7 +40,9 @@ lint: $(STAMP)  ## Check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Run every benchmark, with the peers of EXTRAS=dev,benchmarks, and write their table
+# Without what spikingjelly would bring: PyPI's torchvision does not import beside a torch that is built for CPUs.
+bench: $(STAMP)  ## Run every benchmark, with spikingjelly as peer, and write their table
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c .ci/constraints.txt spikingjelly loguru
 	$(BIN)/python tests/benchmarks/run.py
 
 clean:  ## Remove the environment and all caches, but no runs and no data
