@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdsnn_lightning.errors import UserError, one_line
+from sdsnn_lightning.memory import keep_freed_memory, without_collection
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 TRAINER_WORDS = ("fit", "validate", "test", "predict")
@@ -39,13 +40,13 @@ def run_trainer(args: list[str] | None = None, out: Path | None = None) -> None:
         args: Command-line words; None takes them from `sys.argv`.
         out: Where an evaluation writes; the run folder if None.
     """
-    from jsonargparse import set_parsing_settings
+    with without_collection():
+        from jsonargparse import set_parsing_settings
 
-    from sdsnn_lightning.experiment import Experiment
-    from sdsnn_lightning.faults import follow_first_process, follow_student, tell_lost_files
-    from sdsnn_lightning.memory import keep_freed_memory
-    from sdsnn_lightning.quiet import keep_quiet
-    from sdsnn_lightning.runs import process_rank
+        from sdsnn_lightning.experiment import Experiment
+        from sdsnn_lightning.faults import follow_first_process, follow_student, tell_lost_files
+        from sdsnn_lightning.quiet import keep_quiet
+        from sdsnn_lightning.runs import process_rank
 
     follow_first_process(process_rank())
     follow_student()
@@ -116,9 +117,9 @@ def main(args: list[str] | None = None) -> None:
         return
     try:
         if words and words[0] in OWN_COMMANDS:
-            import_module(OWN_COMMANDS[words[0]]).main(words[1:])
+            _import(OWN_COMMANDS[words[0]]).main(words[1:])
         elif words[:1] == ["predict"] and len(words) > 1 and not words[1].startswith("-"):
-            import_module("sdsnn_lightning.predict_file").main(words[1:])  # predict RUN INPUT: no configuration named
+            _import("sdsnn_lightning.predict_file").main(words[1:])  # predict RUN INPUT: no configuration named
         else:
             run_trainer(args if words else ["--help"])
         sys.stdout.flush()
@@ -136,6 +137,12 @@ def main(args: list[str] | None = None) -> None:
             raise
         print(f"error: {one_line(cause)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _import(command: str) -> Any:
+    """The module of a command."""
+    with without_collection():
+        return import_module(command)
 
 
 def _output_closed() -> bool:
