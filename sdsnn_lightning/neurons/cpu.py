@@ -74,27 +74,28 @@ def _plan(x: Tensor, outputs: tuple[Tensor, ...]) -> tuple[bool, int]:
     return stream, 4 if stream and len(x) <= SHORT else 8
 
 
-def _run(kernel: Any, x: Tensor, stream: bool, lines: int, rows: int, **fields: Tensor | int) -> None:
-    """Runs a kernel over all neurons of `x` `[T, ...]`, with that many rows of scratch for each thread."""
-    kernels, neurons = _kernels(), x.numel() // len(x)
-    tile = lines * kernels.LINE // x.element_size()
+def _run(
+    kernel: Any, x: Tensor, stream: bool, lines: int, rows: int, beta: Tensor, threshold: Tensor,
+    *tensors: Tensor | None,
+) -> None:  # fmt: skip
+    """Runs a kernel over all neurons of `x` `[T, ...]`, with that many rows of scratch for each thread.
+
+    The `tensors` are those of `cpu_kernels.FIELDS` from `curve` on, in that order. A network calls this a few times a
+    millisecond: what looks a field up by name here shows in its training step.
+    """
+    kernels, size, steps = _kernels(), x.numel(), len(x)
+    neurons, tile = size // steps, lines * kernels.LINE // x.element_size()
     # The team of a parent does not exist in its fork, and calling it there would wait forever.
-    threads = torch.get_num_threads() if x.numel() > SMALL and _team() and os.getpid() == _PROCESS else 1
+    threads = torch.get_num_threads() if size > SMALL and _team() and os.getpid() == _PROCESS else 1
     chunk = math.ceil(neurons / (tile * (SHARES * threads if threads > 1 else 1))) * tile
-    fields |= {"x": x, "steps": len(x), "neurons": neurons, "chunk": chunk, "stream": int(stream)}
-    fields |= {"scratch": x.new_empty(threads * rows * tile), "rows": rows}
-    values = [fields.get(name, 0) for name in kernels.FIELDS]
-    call = (ctypes.c_int64 * len(values))(*[v.data_ptr() if isinstance(v, Tensor) else v for v in values])
+    beta, threshold, scratch = beta.contiguous(), threshold.contiguous(), x.new_empty(threads * rows * tile)
+    numbers = 0, 0, chunk, steps, neurons, stream, rows, beta.numel(), threshold.numel()
+    pointers = (0 if t is None else t.data_ptr() for t in (scratch, beta, threshold, *tensors))
+    call = (ctypes.c_int64 * len(kernels.FIELDS))(*numbers, *pointers)
     if threads > 1:
         _team()(kernel, call, threads, 0)
     else:
         kernel(call)
-
-
-def _constants(beta: Tensor, threshold: Tensor) -> dict[str, Any]:
-    """Fields of beta and threshold: one number, or one per neuron."""
-    beta, threshold = beta.contiguous(), threshold.contiguous()
-    return {"beta": beta, "betas": beta.numel(), "threshold": threshold, "thresholds": threshold.numel()}
 
 
 def forward(
@@ -107,8 +108,8 @@ def forward(
         kernels = _kernels()
         stream, lines = _plan(x, (spikes, mem))
         options = x.dtype == torch.float64, lines, reset == "subtract", reset == "zero", delay, membrane
-        fields = _constants(beta, threshold) | {"spikes": spikes, "mem": mem}
-        _run(kernels.forward(*options), x, stream, lines, kernels.FORWARD_ROWS, **fields)
+        tensors = beta, threshold, None, x, spikes, mem
+        _run(kernels.forward(*options), x, stream, lines, kernels.FORWARD_ROWS, *tensors)
     return spikes, mem
 
 
@@ -134,9 +135,7 @@ def backward(
         number, scales = _scales(kind, param, x.dtype)
         resets = reset == "subtract", reset == "zero", delay, detach or reset == "none"
         options = x.dtype == torch.float64, lines, *resets, number, grad_mem is not None, learn
-        fields = _constants(beta, threshold) | {"curve": scales}
-        fields |= {"grad_spikes": grad_spikes, "grad_mem": grad_spikes if grad_mem is None else grad_mem}
-        fields |= dict(zip(("grad_x", "grad_beta", "grad_threshold"), outputs, strict=True))
         rows = kernels.BACKWARD_ROWS + len(x) * (1 if delay else 2)
-        _run(kernels.backward(*options), x, stream, lines, rows, **fields)
+        tensors = beta, threshold, scales, x, None, None, grad_spikes, grad_spikes if grad_mem is None else grad_mem
+        _run(kernels.backward(*options), x, stream, lines, rows, *tensors, *outputs)
     return grad_x, grad_beta, grad_threshold

@@ -29,10 +29,11 @@ FIELDS = (
     *("neuron", "worker"),  # next ones to claim, from 0
     "chunk",  # neurons that are claimed at once
     *("steps", "neurons", "stream"),  # `stream`: whether rows go past the caches, by whole lines
-    *("scratch", "rows"),  # address, and rows for each thread
-    *("beta", "betas", "threshold", "thresholds"),  # addresses, and how many there are: one per neuron, or 1
-    "curve",  # address of the surrogate's two constants, see `cpu.curve`
-    *("x", "spikes", "mem", "grad_spikes", "grad_mem", "grad_x", "grad_beta", "grad_threshold"),  # addresses
+    "rows",  # of scratch for each thread
+    *("betas", "thresholds"),  # how many there are: one per neuron, or 1
+    *("scratch", "beta", "threshold"),  # addresses from here on
+    "curve",  # the surrogate's two constants, see `cpu.curve`
+    *("x", "spikes", "mem", "grad_spikes", "grad_mem", "grad_x", "grad_beta", "grad_threshold"),
 )
 _view: Any = carray  # numba annotates it for ctypes' pointers only
 _CALL = from_dtype(np.dtype([(name, np.int64) for name in FIELDS]))

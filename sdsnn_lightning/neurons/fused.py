@@ -128,6 +128,14 @@ def _eager(x: Tensor) -> bool:
     return type(x) in (Tensor, torch.nn.Parameter) and not watched
 
 
+def _memory_order(x: Tensor) -> list[int] | None:
+    """The axes of `x` `[T, ...]` in the order of memory, or None where they are so, or memory has gaps or another T."""
+    if x.is_contiguous():
+        return None
+    order = [0, *sorted(range(1, x.ndim), key=x.stride, reverse=True)]
+    return order if x.permute(order).is_contiguous() else None
+
+
 def leaky_sequence(
     x: Tensor,
     beta: Tensor,
@@ -158,15 +166,12 @@ def leaky_sequence(
         ConfigError: If beta or threshold do not broadcast to `[B, ...]`.
         RuntimeError: By torch, when differentiated twice.
     """
-    order = [0, *sorted(range(1, x.ndim), key=x.stride, reverse=True)]
-    if not x.permute(order).is_contiguous():
-        order = list(range(x.ndim))
-    moved = order != sorted(order)
+    order = _memory_order(x)  # None for the usual one: a view that moves nothing costs as much as one that does
 
     def per_neuron(name: str, value: Tensor) -> Tensor:
         value = value.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
         if value.numel() == 1:
-            return value.reshape(())
+            return value if value.ndim == 0 else value.reshape(())
         try:
             value = value.expand(x.shape[1:])
         except RuntimeError:
@@ -174,12 +179,12 @@ def leaky_sequence(
                 f"Leaky.{name}: shape {list(value.shape)} does not broadcast to the current's {list(x.shape[1:])}; "
                 "give one number, or one per channel shaped like [C, 1, 1]"
             ) from None
-        return value.permute([d - 1 for d in order[1:]]) if moved else value
+        return value.permute([d - 1 for d in order[1:]]) if order else value
 
     beta, threshold = per_neuron("beta", beta), per_neuron("threshold", threshold)
     sequence: Callable[..., tuple[Tensor, Tensor]] = _Leaky.apply if _eager(x) else _leaky
     spikes, mem = sequence(
-        x.permute(order).contiguous(),
+        x.permute(order) if order else x.contiguous(),
         beta,
         threshold,
         reset,
@@ -189,7 +194,7 @@ def leaky_sequence(
         surrogate.param,
         membrane,
     )
-    if moved:
+    if order:
         back = sorted(range(x.ndim), key=order.__getitem__)
         return spikes.permute(back), mem.permute(back) if membrane else mem
     return spikes, mem
