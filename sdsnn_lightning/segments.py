@@ -40,9 +40,11 @@ def carried_states(network: nn.Module, states: dict[Leaky, Tensor] | None = None
     states = {} if states is None else states
 
     def going_on(neuron: Leaky) -> Any:
-        def forward(current: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        def forward(current: Tensor, gain: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
             out, states[neuron] = neuron.proceed(current, states.get(neuron))
-            return out
+            if gain is None:
+                return out
+            return (out[0] * gain, out[1]) if isinstance(out, tuple) else out * gain
 
         return forward
 
@@ -94,11 +96,11 @@ def mixes_steps(network: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     return _differ(network(*inputs).logits, [network(*frame).logits for frame in cut(inputs)])
 
 
-def _let_through(current: Tensor) -> Tensor:
+def _let_through(current: Tensor, gain: Tensor | None = None) -> Tensor:
     return current
 
 
-def _let_both_through(current: Tensor) -> tuple[Tensor, Tensor]:
+def _let_both_through(current: Tensor, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return current, current
 
 

@@ -12,7 +12,7 @@ from sdsnn_lightning import SegmentedClassifier
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.networks import SEEN, VGGSNN, SpikingKeyword
 from sdsnn_lightning.neurons import PLIF, ATan, Leaky
-from sdsnn_lightning.segments import check_steps, cut, run_in_segments
+from sdsnn_lightning.segments import carried_states, check_steps, cut, run_in_segments
 from sdsnn_lightning.types import Batch
 
 RESETS = [(reset, delay) for reset in ("subtract", "zero", "none") for delay in (True, False)]
@@ -54,6 +54,17 @@ def test_stretches_in_turn_are_the_whole_sequence(number, lengths):
     torch.testing.assert_close(pieces[1], whole[1], rtol=0, atol=1e-12)
     for ours, theirs in zip(gradients(*pieces), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("output", [False, True])
+def test_a_gain_holds_in_every_stretch(output):
+    neuron, gain, current = Leaky(0.9, output=output), torch.rand(4, 50), torch.rand(6, 4, 50)
+    whole = neuron(current, gain)
+    with carried_states(neuron):
+        parts = [neuron(piece, gain) for piece in current.split(2)]
+    ours = [torch.cat(column) for column in zip(*parts, strict=True)] if output else [torch.cat(parts)]
+    for a, b in zip(ours, whole if output else [whole], strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_a_carried_membrane_costs_no_spike_in_single_precision():

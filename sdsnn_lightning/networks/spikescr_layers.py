@@ -85,11 +85,23 @@ class TimeDropout(nn.Module):
         super().__init__()
         self.p = p
 
+    def mask(self, x: Tensor) -> Tensor | None:
+        """Draws what to multiply `[T, B, ...]` by, `[B, ...]`; None in evaluation."""
+        if not self.training or self.p == 0:
+            return None
+        return functional.dropout(x.new_ones(x.shape[1:]), self.p)
+
     def forward(self, x: Tensor) -> Tensor:
         """Masks `[T, B, ...]` in training; does nothing in evaluation."""
-        if not self.training or self.p == 0:
-            return x
-        return x * functional.dropout(x.new_ones(x.shape[1:]), self.p)
+        mask = self.mask(x)
+        return x if mask is None else x * mask
+
+
+def fire(neuron: nn.Module, current: Tensor, dropout: TimeDropout) -> Tensor:
+    """Spikes of a layer of neurons after dropout, `[T, B, C]`; those of `Leaky` are masked as they are written."""
+    if isinstance(neuron, Leaky):
+        return neuron(current, dropout.mask(current))
+    return dropout(neuron(current))
 
 
 class Unit(nn.Module):
@@ -112,7 +124,7 @@ class Unit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes `[T, B, channels]`."""
-        return self.dropout(self.neuron(normalise(self.norm, self.layer(x))))
+        return fire(self.neuron, normalise(self.norm, self.layer(x)), self.dropout)
 
 
 def rotation(steps: int, frequencies: Tensor) -> Tensor:
@@ -229,7 +241,7 @@ class Attention(nn.Module):
         cheaper = self.training and q.shape[-1] < len(x)
         first = self.order == "context" or (self.order == "auto" and cheaper)
         mixed = attend(q, k, v, first).transpose(0, 1).reshape(x.shape)
-        return self.project(self.dropout(self.mixed(mixed)))
+        return self.project(fire(self.mixed, mixed, self.dropout))
 
     def _scrambled(self, x: Tensor, neuron: nn.Module) -> Tensor:
         """A second neuron as the official code runs it: over `[B, H, T, d]` reread, not permuted, as `[T, B, D]`.
@@ -284,4 +296,4 @@ class GatedConv(nn.Module):
         x = self.enter(x)
         x = self.spread(x if frames is None else x * frames)
         value, gate = normalise(self.split_norm, self.split(x)).chunk(2, -1)
-        return self.dropout(self.neuron(value * self.gate(self.gate_in(gate))))
+        return fire(self.neuron, value * self.gate(self.gate_in(gate)), self.dropout)

@@ -80,7 +80,7 @@ def _run(
 ) -> None:  # fmt: skip
     """Runs a kernel over all neurons of `x` `[T, ...]`, with that many rows of scratch for each thread.
 
-    The `tensors` are those of `cpu_kernels.FIELDS` from `curve` on, in that order. A network calls this a few times a
+    The `tensors` are those of `cpu_kernels.FIELDS` from `gain` on, in that order. A network calls this a few times a
     millisecond: what looks a field up by name here shows in its training step.
     """
     kernels, size, steps = _kernels(), x.numel(), len(x)
@@ -99,17 +99,20 @@ def _run(
 
 
 def forward(
-    x: Tensor, beta: Tensor, threshold: Tensor, reset: str, delay: bool, membrane: bool
+    x: Tensor, beta: Tensor, threshold: Tensor, reset: str, delay: bool, membrane: bool, gain: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """`reference.forward`, compiled; `x` contiguous, beta and threshold of no dimension or those of one step."""
+    """`reference.forward`, compiled; `x` contiguous, beta and threshold of no dimension or those of one step.
+
+    Spikes are multiplied by the `gain`, contiguous like those of one step.
+    """
     spikes = torch.empty_like(x)
     mem = torch.empty_like(x) if membrane else x.new_empty(0)
     if x.numel():
         kernels = _kernels()
         stream, lines = _plan(x, (spikes, mem))
         options = x.dtype == torch.float64, lines, reset == "subtract", reset == "zero", delay, membrane
-        tensors = beta, threshold, None, x, spikes, mem
-        _run(kernels.forward(*options), x, stream, lines, kernels.FORWARD_ROWS, *tensors)
+        tensors = beta, threshold, gain, None, x, spikes, mem
+        _run(kernels.forward(*options, gain is not None), x, stream, lines, kernels.FORWARD_ROWS, *tensors)
     return spikes, mem
 
 
@@ -125,8 +128,9 @@ def backward(
     kind: str,
     param: float,
     learn: bool,
+    gain: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`reference.backward`, compiled; sequences contiguous, beta and threshold as in `forward`."""
+    """`reference.backward`, compiled; sequences contiguous, beta, threshold and gain as in `forward`."""
     grad_x = torch.empty_like(x)
     grad_beta, grad_threshold = (x.new_zeros(x.shape[1:] if learn else 0) for _ in range(2))
     if x.numel():
@@ -134,8 +138,8 @@ def backward(
         stream, lines = _plan(x, outputs)
         number, scales = _scales(kind, param, x.dtype)
         resets = reset == "subtract", reset == "zero", delay, detach or reset == "none"
-        options = x.dtype == torch.float64, lines, *resets, number, grad_mem is not None, learn
+        options = x.dtype == torch.float64, lines, *resets, number, grad_mem is not None, learn, gain is not None
         rows = kernels.BACKWARD_ROWS + len(x) * (1 if delay else 2)
-        tensors = beta, threshold, scales, x, None, None, grad_spikes, grad_spikes if grad_mem is None else grad_mem
-        _run(kernels.backward(*options), x, stream, lines, rows, *tensors, *outputs)
+        grads = grad_spikes, grad_spikes if grad_mem is None else grad_mem, *outputs
+        _run(kernels.backward(*options), x, stream, lines, rows, beta, threshold, gain, scales, x, None, None, *grads)
     return grad_x, grad_beta, grad_threshold

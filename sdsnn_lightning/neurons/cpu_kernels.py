@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 
 ATAN, FAST_SIGMOID, RECTANGULAR = 0, 1, 2
 LINE = 64  # bytes of a cache line
-FORWARD_ROWS, BACKWARD_ROWS = 4, 7  # rows of scratch a thread needs; backward `steps` more, twice that without delay
+FORWARD_ROWS, BACKWARD_ROWS = 5, 8  # rows of scratch a thread needs; backward `steps` more, twice that without delay
 
 FIELDS = (
     *("neuron", "worker"),  # next ones to claim, from 0
@@ -31,15 +31,13 @@ FIELDS = (
     *("steps", "neurons", "stream"),  # `stream`: whether rows go past the caches, by whole lines
     "rows",  # of scratch for each thread
     *("betas", "thresholds"),  # how many there are: one per neuron, or 1
-    *("scratch", "beta", "threshold"),  # addresses from here on
+    *("scratch", "beta", "threshold", "gain"),  # addresses from here on; the gain is every neuron's
     "curve",  # the surrogate's two constants, see `cpu.curve`
     *("x", "spikes", "mem", "grad_spikes", "grad_mem", "grad_x", "grad_beta", "grad_threshold"),
 )
 _view: Any = carray  # numba annotates it for ctypes' pointers only
+_intrinsic: Any = intrinsic  # and this one for its own types only
 _CALL = from_dtype(np.dtype([(name, np.int64) for name in FIELDS]))
-
-
-_intrinsic: Any = intrinsic  # numba annotates it for its own types only
 
 
 @_intrinsic
@@ -165,10 +163,11 @@ def _compile(kernel: Callable) -> Any:
 
 
 @functools.cache
-def forward(double: bool, lines: int, subtract: bool, zero: bool, delay: bool, membrane: bool) -> Any:
+def forward(double: bool, lines: int, subtract: bool, zero: bool, delay: bool, membrane: bool, graded: bool) -> Any:
     """The kernel of `reference.forward` for one kind of reset, on float64 or float32 sequences `[steps, neurons]`.
 
-    `lines` of cache are the width of a tile; a constant, or short rows would spend their time on loop ends.
+    `lines` of cache are the width of a tile; a constant, or short rows would spend their time on loop ends. With
+    `graded`, spikes are multiplied by the neuron's gain.
     """
     real, size = (float64, 8) if double else (float32, 4)
     width, tile = lines * LINE, lines * LINE // size
@@ -177,7 +176,7 @@ def forward(double: bool, lines: int, subtract: bool, zero: bool, delay: bool, m
         call = _view(data, 1)[0]
         steps, neurons, chunk, stream, nil, one = call.steps, call.neurons, call.chunk, call.stream, real(0), real(1)
         scratch = call.scratch + _claim(data, 1, 1) * call.rows * width
-        b, thr, s_t, m = _view(_pointer(scratch), (4, tile), real)
+        b, thr, s_t, m, g = _view(_pointer(scratch), (5, tile), real)
         b[:] = _view(_pointer(call.beta), 1, real)[0]
         thr[:] = _view(_pointer(call.threshold), 1, real)[0]
         while True:
@@ -190,6 +189,8 @@ def forward(double: bool, lines: int, subtract: bool, zero: bool, delay: bool, m
                     b[:n] = _view(_pointer(call.beta + lo * size), n, real)
                 if call.thresholds > 1:
                     thr[:n] = _view(_pointer(call.threshold + lo * size), n, real)
+                if graded:
+                    g[:n] = _view(_pointer(call.gain + lo * size), n, real)
                 m[:] = nil
                 for t in range(steps):
                     at = (t * neurons + lo) * size
@@ -197,7 +198,8 @@ def forward(double: bool, lines: int, subtract: bool, zero: bool, delay: bool, m
                     for i in range(0, width, LINE):
                         _prefetch(call.x + at + width + i)
                     for j in range(n):
-                        s_t[j], m[j], _ = _step(subtract, zero, delay, m[j], x_t[j], b[j], thr[j], nil, one)
+                        s, m[j], _ = _step(subtract, zero, delay, m[j], x_t[j], b[j], thr[j], nil, one)
+                        s_t[j] = s * g[j] if graded else s
                     _move(call.spikes + at, s_t, n * size, stream)
                     if membrane:
                         _move(call.mem + at, m, n * size, stream)
@@ -209,7 +211,7 @@ def forward(double: bool, lines: int, subtract: bool, zero: bool, delay: bool, m
 @functools.cache
 def backward(
     double: bool, lines: int, subtract: bool, zero: bool, delay: bool, detach: bool, kind: int, with_grad_mem: bool,
-    learn: bool,
+    learn: bool, graded: bool,
 ) -> Any:  # fmt: skip
     """The kernel of `reference.backward` for one kind of neuron."""
     real, size = (float64, 8) if double else (float32, 4)
@@ -220,8 +222,8 @@ def backward(
         steps, neurons, chunk, stream, nil, one = call.steps, call.neurons, call.chunk, call.stream, real(0), real(1)
         scratch = call.scratch + _claim(data, 1, 1) * call.rows * width
         rows = _view(_pointer(scratch), (call.rows, tile), real)
-        b, thr, carry, out, gb, gt = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
-        mem = rows[6:]  # m[t] in row t + 1; the first row stays zero
+        b, thr, carry, out, gb, gt, g = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]
+        mem = rows[7:]  # m[t] in row t + 1; the first row stays zero
         pre = mem[1:] if delay else mem[steps + 1 :]
         pa, pc = _view(_pointer(call.curve), 2, real)
         b[:] = _view(_pointer(call.beta), 1, real)[0]
@@ -237,6 +239,8 @@ def backward(
                     b[:n] = _view(_pointer(call.beta + lo * size), n, real)
                 if call.thresholds > 1:
                     thr[:n] = _view(_pointer(call.threshold + lo * size), n, real)
+                if graded:
+                    g[:n] = _view(_pointer(call.gain + lo * size), n, real)
                 for t in range(steps):
                     at = (t * neurons + lo) * size
                     x_t, before, after, v_t = _view(_pointer(call.x + at), tile, real), mem[t], mem[t + 1], pre[t]
@@ -258,6 +262,8 @@ def backward(
                         m, v = before[j], v_t[j]
                         r = one if m - thr[j] > nil else nil
                         grad_m, grad_s, grad_r, grad_thr = carry[j], gs_t[j], nil, nil
+                        if graded:
+                            grad_s *= g[j]
                         if with_grad_mem:
                             grad_m += gm_t[j]
                         grad_v = grad_m

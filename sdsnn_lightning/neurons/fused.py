@@ -26,14 +26,18 @@ def _forward(
     kind: str,
     param: float,
     membrane: bool,
+    gain: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Spikes and membrane of the contiguous current `x` `[T, ...]`, in its dtype; see `reference.forward`."""
+    """Spikes, times the gain, and membrane of the contiguous current `x` `[T, ...]`; see `reference.forward`."""
+    options = beta, threshold, reset, delay, membrane
     if gpu.usable(x):
-        return gpu.forward(x, beta, threshold, reset, delay, membrane)
-    wide = x.to(beta.dtype)
-    backend = cpu if cpu.usable(wide) else reference
-    spikes, mem = backend.forward(wide, beta, threshold, reset, delay, membrane)
-    return spikes.to(x.dtype), mem.to(x.dtype)
+        spikes, mem = gpu.forward(x, *options)
+    elif cpu.usable(wide := x.to(beta.dtype)):
+        spikes, mem = cpu.forward(wide, *options, gain)
+        gain = None  # done
+    else:
+        spikes, mem = reference.forward(wide, *options)
+    return (spikes if gain is None else spikes * gain).to(x.dtype), mem.to(x.dtype)
 
 
 def _backward(
@@ -48,17 +52,22 @@ def _backward(
     kind: str,
     param: float,
     learn: bool,
+    gain: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the current, beta and threshold; see `reference.backward`. The last two empty without `learn`."""
     grad_spikes, grad_mem = grad_spikes.contiguous(), None if grad_mem is None else grad_mem.contiguous()
     options = beta, threshold, reset, delay, detach, kind, param, learn
     if gpu.usable(x):
+        grad_spikes = grad_spikes if gain is None else (grad_spikes * gain).to(x.dtype)
         grad_x, grad_beta, grad_threshold = gpu.backward(grad_spikes, grad_mem, x, *options)
     else:
-        wide = x.to(beta.dtype)
-        backend = cpu if cpu.usable(wide) else reference
+        wide, grad_spikes = x.to(beta.dtype), grad_spikes.to(beta.dtype)
         grad_mem = None if grad_mem is None else grad_mem.to(beta.dtype)
-        grad_x, grad_beta, grad_threshold = backend.backward(grad_spikes.to(beta.dtype), grad_mem, wide, *options)
+        if cpu.usable(wide):
+            grad_x, grad_beta, grad_threshold = cpu.backward(grad_spikes, grad_mem, wide, *options, gain)
+        else:
+            grad_spikes = grad_spikes if gain is None else grad_spikes * gain
+            grad_x, grad_beta, grad_threshold = reference.backward(grad_spikes, grad_mem, wide, *options)
         grad_x = grad_x.to(x.dtype)
     if learn:  # per element so far: torch sums in its own order, whatever the kernel's blocks
         grad_beta, grad_threshold = grad_beta.sum_to_size(beta.shape), grad_threshold.sum_to_size(threshold.shape)
@@ -71,7 +80,7 @@ _leaky_backward = torch.library.custom_op("sdsnn::leaky_backward", _backward, mu
 
 @_leaky.register_fake
 def _(x: Tensor, beta: Tensor, threshold: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-    membrane = options[-1]
+    membrane = options[-2]
     return torch.empty_like(x), x.new_empty(x.shape if membrane else 0)
 
 
@@ -79,29 +88,29 @@ def _(x: Tensor, beta: Tensor, threshold: Tensor, *options: Any) -> tuple[Tensor
 def _(
     grad_spikes: Tensor, grad_mem: Tensor | None, x: Tensor, beta: Tensor, threshold: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    learn = options[-1]
+    learn = options[-2]
     grads = (value.new_empty(value.shape if learn else 0) for value in (beta, threshold))
     return torch.empty_like(x), *grads  # type: ignore[return-value]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, beta, threshold, *ctx.options, _ = inputs
+    x, beta, threshold, *ctx.options, _, gain = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, beta, threshold)
+    ctx.save_for_backward(x, beta, threshold, gain)
 
 
 def _gradients(
     backward: Callable[..., Any], ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None
 ) -> tuple[Any, ...]:
     """Calls `_backward`, or the operator made of it, with what the context holds."""
-    x, beta, threshold = ctx.saved_tensors
+    x, beta, threshold, gain = ctx.saved_tensors
     _, needs_beta, needs_threshold, *_ = ctx.needs_input_grad
     grad_spikes = torch.zeros_like(x) if grad_spikes is None else grad_spikes
     grad_x, grad_beta, grad_threshold = backward(
-        grad_spikes, grad_mem, x, beta, threshold, *ctx.options, needs_beta or needs_threshold
+        grad_spikes, grad_mem, x, beta, threshold, *ctx.options, needs_beta or needs_threshold, gain
     )
-    # One None for each of the six options.
-    return grad_x, grad_beta if needs_beta else None, grad_threshold if needs_threshold else None, *[None] * 6
+    # One None for each of the six options, and for the gain.
+    return grad_x, grad_beta if needs_beta else None, grad_threshold if needs_threshold else None, *[None] * 7
 
 
 _leaky.register_autograd(functools.partial(_gradients, _leaky_backward), setup_context=_setup_context)
@@ -145,6 +154,7 @@ def leaky_sequence(
     delay: bool = True,
     detach: bool = True,
     membrane: bool = False,
+    gain: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Leaky integrate-and-fire over a whole sequence from zero state, differentiable in current, beta and threshold.
 
@@ -158,12 +168,13 @@ def leaky_sequence(
         delay: Whether the reset comes one step after the spike (snnTorch's `reset_delay`).
         detach: Whether no gradient flows through the reset gate.
         membrane: Whether the caller wants the membrane.
+        gain: What a spike is worth, broadcastable to `[B, ...]`: a dropout mask, say. Without gradient.
 
     Returns:
         Spikes `[T, B, ...]`, and the membrane `[T, B, ...]` or an empty tensor; dtype of `x`.
 
     Raises:
-        ConfigError: If beta or threshold do not broadcast to `[B, ...]`.
+        ConfigError: If beta, threshold or gain do not broadcast to `[B, ...]`.
         RuntimeError: By torch, when differentiated twice.
     """
     order = _memory_order(x)  # None for the usual one: a view that moves nothing costs as much as one that does
@@ -182,9 +193,10 @@ def leaky_sequence(
         return value.permute([d - 1 for d in order[1:]]) if order else value
 
     beta, threshold = per_neuron("beta", beta), per_neuron("threshold", threshold)
+    moved = x.permute(order) if order else x.contiguous()
     sequence: Callable[..., tuple[Tensor, Tensor]] = _Leaky.apply if _eager(x) else _leaky
     spikes, mem = sequence(
-        x.permute(order) if order else x.contiguous(),
+        moved,
         beta,
         threshold,
         reset,
@@ -193,6 +205,7 @@ def leaky_sequence(
         surrogate.kind,
         surrogate.param,
         membrane,
+        None if gain is None else per_neuron("gain", gain.detach()).expand(moved.shape[1:]).contiguous(),
     )
     if order:
         back = sorted(range(x.ndim), key=order.__getitem__)

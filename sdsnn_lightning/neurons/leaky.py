@@ -109,24 +109,27 @@ class Leaky(snntorch.Leaky):
         steady = not isinstance(self.threshold, torch.nn.Parameter) and bool((self.threshold > 0).all())
         self._resumes = self._fused and kept and steady and self.detach_reset
 
-    def forward(self, current: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, current: Tensor, gain: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Runs the neuron over a sequence from zero state.
 
         Args:
             current: Input current `[T, B, ...]`, floating point.
+            gain: Multiplies the spikes of every neuron, all steps alike, without gradient to itself: a dropout mask,
+                say, broadcastable to `[B, ...]`. Equal to multiplying afterwards, which reads and writes all again.
 
         Returns:
             Spikes `[T, B, ...]` in the dtype of the current; with `output`, also the membrane `[T, B, ...]` that
             snnTorch would return at each step (before the reset with `reset_delay`, after it without).
 
         Raises:
-            ConfigError: If beta or threshold do not broadcast to `[B, ...]`.
+            ConfigError: If beta, threshold or gain do not broadcast to `[B, ...]`.
         """
         if self._fused:
             x = current if current.is_floating_point() else current.float()
-            spikes, mem = self._sequence(x, self.output)
+            spikes, mem = self._sequence(x, self.output, gain)
         else:
             spikes, mem = self._stepped(current if current.dtype == torch.float64 else current.float())
+            spikes = spikes if gain is None else spikes * gain.detach()
         if self.output:
             return spikes.to(current.dtype), mem.to(current.dtype)
         return spikes.to(current.dtype)
@@ -177,10 +180,10 @@ class Leaky(snntorch.Leaky):
         x = self.beta.clamp(0, 1) * left + x
         return x - reset * self.threshold if self.reset_mechanism == "subtract" else x
 
-    def _sequence(self, x: Tensor, membrane: bool) -> tuple[Tensor, Tensor]:
+    def _sequence(self, x: Tensor, membrane: bool, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The fused operator; see `leaky_sequence`."""
         assert self._surrogate is not None
-        options = self.reset_mechanism, self.reset_delay, self.detach_reset, membrane
+        options = self.reset_mechanism, self.reset_delay, self.detach_reset, membrane, gain
         return leaky_sequence(x, self.beta.clamp(0, 1), self.threshold, self._surrogate, *options)
 
     def mem_reset(self, mem: Tensor) -> Tensor:

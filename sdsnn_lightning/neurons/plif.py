@@ -84,9 +84,9 @@ class PLIF(SpatialLeaky):
         """Time constant in steps, no dimensions."""
         return 1 + torch.exp(-self.w)
 
-    def forward(self, current: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, current: Tensor, gain: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Runs the neuron over a sequence from zero state; see `Leaky.forward`."""
-        return super().forward(self._scaled(current))
+        return super().forward(self._scaled(current), gain)
 
     def step(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
         """Runs one time step online; see `Leaky.step`."""

@@ -55,17 +55,18 @@ class SpatialLeaky(Leaky):
             if getattr(self, option):
                 raise ConfigError(f"temporal_gradient: false does not work with {option}; leave one of them out")
 
-    def forward(self, current: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, current: Tensor, gain: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Runs the neuron over a sequence from zero state; see `Leaky.forward`.
 
         Args:
             current: Input current `[T, B, ...]`, floating point.
+            gain: Multiplies the spikes, broadcastable to `[B, ...]`.
 
         Returns:
             Spikes `[T, B, ...]`, with `output` also the membrane before the reset.
         """
         if self.temporal_gradient:
-            return super().forward(current)
+            return super().forward(current, gain)
         x = current if current.dtype == torch.float64 else current.float()
         membrane = self._membrane(x)
         # Adds zeros in the forward pass, and in the backward pass the only ways a gradient may take.
@@ -74,6 +75,8 @@ class SpatialLeaky(Leaky):
             beta = self.beta.clamp(0, 1)
             u = u + (beta - beta.detach()).to(x.dtype) * self._left(membrane)
         spikes = self.spike_grad(u - self.threshold) * self.graded_spikes_factor
+        if gain is not None:
+            spikes = spikes * gain.detach()
         if self.output:
             return spikes.to(current.dtype), u.to(current.dtype)
         return spikes.to(current.dtype)

@@ -63,7 +63,8 @@ class ResponseDistillation(ReadoutStrategy):
 class ActivityRegularisation(Strategy):
     """Penalises the firing rate of every spiking layer of the student: `weight * sum_l r_l` (or `r_l^2`).
 
-    The spikes are taken, with their surrogate gradient, from every layer of neurons of the student while it trains.
+    The spikes are taken, with their surrogate gradient, from every layer of neurons of the student while it trains;
+    where SpikeSCR drops neurons, from those that are left, scaled as dropout does.
     Whatever share `model.init_args.alpha` leaves to strategies also scales this one.
     """
 

@@ -148,10 +148,19 @@ def test_every_dropout_of_the_network_silences_whole_samples():
     for module in network.modules():
         if isinstance(module, TimeDropout) and module.p:
             module.register_forward_hook(lambda _, args, out: seen.append((args[0], out)))
+        if isinstance(module, Leaky):  # whose mask comes with the current
+            module.register_forward_hook(lambda neuron, args, out: seen.append((neuron.forward(args[0]), out)))
     network(torch.rand(30, 4, 12) * 4)
-    assert len(seen) == 1 + 2 + 2 + 3 + 2 + 1  # embedding, attention, feed-forward, convolution, feed-forward, head
-    for x, out in seen:
+    whole = 3 + 2 + 1 + 1  # queries, keys and values, the former two turned; what goes into the gate, and its own
+    # Embedding, attention, feed-forward, convolution, feed-forward, head.
+    assert len(seen) == 1 + 2 + 2 + 3 + 2 + 1 + whole
+    masked = [(x, out) for x, out in seen if not torch.equal(x, out)]
+    assert len(masked) == len(seen) - whole
+    for x, out in masked:
         alive = (out != 0).any(0)
         assert torch.equal(out, x * alive * 2)
         heard = (x != 0).any(0)
         assert 0.2 < alive[heard].float().mean() < 0.8
+    seen.clear()
+    network.eval()(torch.rand(30, 4, 12) * 4)
+    assert all(torch.equal(x, out) for x, out in seen)

@@ -290,3 +290,32 @@ def test_compiled_graph_has_no_break():
     neuron.beta.grad = None
     eager.sum().backward()
     assert torch.equal(neuron.beta.grad, grad)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"reset_mechanism": "zero"}, {"reset_delay": False}, {"inhibition": True}], ids=str
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("backend", ["kernel", "plain"])
+def test_a_gain_is_what_multiplying_afterwards_gives(monkeypatch, backend, dtype, options):
+    if backend == "plain":
+        monkeypatch.setattr(cpu, "usable", lambda x: False)
+    torch.manual_seed(0)
+    neuron = Leaky(0.8, 0.6, learn_beta=True, learn_threshold=True, output=True, **options).to(dtype)
+    results = []
+    for fused in (True, False):
+        current = torch.randn(9, 3, 37, dtype=dtype, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        gain = torch.rand(37, dtype=dtype, generator=torch.Generator().manual_seed(2), requires_grad=True)
+        spikes, mem = neuron(current, gain) if fused else neuron(current)
+        spikes = spikes if fused else spikes * gain.detach()
+        weight = torch.linspace(-1, 1, spikes.numel(), dtype=dtype).view_as(spikes)
+        leaves = current, neuron.beta, neuron.threshold
+        results.append([spikes, mem, *torch.autograd.grad((weight * (spikes + mem)).sum(), leaves)])
+        assert gain.grad is None
+    assert 0 < (results[0][0] != 0).float().mean() < 0.5
+    for ours, expected in zip(*results, strict=True):
+        assert torch.equal(ours, expected)
+    with (
+        pytest.raises(ConfigError, match=r"Leaky\.gain: shape \[2\]") if neuron._fused else pytest.raises(RuntimeError)
+    ):
+        neuron(torch.randn(9, 3, 37, dtype=dtype), torch.ones(2, dtype=dtype))

@@ -132,3 +132,17 @@ def test_wrong_arguments_are_refused():
         SpatialLeaky(0.5, reset_delay=False, temporal_gradient=False)
     with pytest.raises(ConfigError, match="inhibition"):
         SpatialLeaky(0.5, inhibition=True, temporal_gradient=False)
+
+
+@pytest.mark.parametrize(
+    "neuron", [PLIF(1.7), PLIF(1.7, temporal_gradient=False), SpatialLeaky(0.8, 0.6, temporal_gradient=False)]
+)
+def test_a_gain_is_what_multiplying_afterwards_gives(neuron):
+    torch.manual_seed(0)
+    current, gain = torch.randn(9, 3, 5, requires_grad=True), torch.rand(3, 5)
+    weight = torch.randn(9, 3, 5)
+    ours, expected = neuron(current, gain), neuron(current) * gain
+    assert expected.sum() > 0
+    assert torch.equal(ours, expected)
+    gradients = [torch.autograd.grad((out * weight).sum(), current)[0] for out in (ours, expected)]
+    assert torch.equal(*gradients)
