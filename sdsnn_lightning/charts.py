@@ -183,7 +183,9 @@ def layer_chart(layers: Sequence[Mapping[str, Any]]) -> "Figure | None":
     for index, (values, title) in enumerate(panels):
         axes = figure.add_subplot(grid[index])
         look: dict[str, Any] = {"color": "0.85", "edgecolor": "black", "hatch": HATCHES[1 + index], "linewidth": 0.7}
-        bars = axes.barh([_short(name) for name in values], list(values.values()), height=0.7, **look)
+        rows = range(len(values))  # not the names: bars of names that are equal when shortened would lie on each other
+        bars = axes.barh(rows, list(values.values()), height=0.7, **look)
+        axes.set_yticks(rows, [_short(name) for name in values])
         axes.bar_label(bars, fmt=lambda value: f"{value:.3g}", padding=3, fontsize="small")
         axes.tick_params(axis="y", labelsize="small")
         axes.invert_yaxis()
@@ -194,8 +196,8 @@ def layer_chart(layers: Sequence[Mapping[str, Any]]) -> "Figure | None":
 
 
 def _short(name: str, most: int = 28) -> str:
-    """A dotted name, shortened in the middle where it would take the room of the bars."""
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}...{name[-most // 2 + 2 :]}"
+    """A dotted name, shortened in front where it would take the room of the bars: layers differ at the end."""
+    return name if len(name) <= most else f"...{name[3 - most :]}"
 
 
 def prefix_name(name: str, causal: bool) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from toy_strategies import SpikingMaps
 
-from sdsnn_lightning.charts import mean_curve, pareto_front
+from sdsnn_lightning.charts import layer_chart, mean_curve, pareto_front
 from sdsnn_lightning.details import raster, spike_entries
 from sdsnn_lightning.metrics.prefixes import is_causal
 from sdsnn_lightning.reports.page import loss_terms
@@ -23,6 +23,16 @@ def test_mean_curve_takes_the_epochs_that_all_runs_have():
     curves = [(np.array([0, 1, 2]), np.array([1.0, 2.0, 9.0])), (np.array([0, 1]), np.array([3.0, 6.0]))]
     at, middle, least, most = mean_curve(curves)
     assert (at.tolist(), middle.tolist(), least.tolist(), most.tolist()) == ([0, 1], [2, 4], [1, 2], [3, 6])
+
+
+def test_layers_whose_names_begin_and_end_alike_have_a_bar_and_a_name_each():
+    names = [f"branches.events.layer{stage}.{block}.layer1.lif" for stage in (1, 2) for block in (0, 1)]
+    names += [f"teacher.{name}" for name in names]
+    rows = [{"name": name, "op": "neuron", "rate": 0.1, "energy_nJ": {"paper": 0.0}} for name in names]
+    axes = layer_chart(rows).axes[0]
+    assert sorted(bar.get_y() + bar.get_height() / 2 for bar in axes.patches) == list(range(8))
+    assert len(axes.get_yticklabels()) == 8
+    assert len({label.get_text() for label in axes.get_yticklabels()[:4]}) == 4
 
 
 def test_settings_are_compared_class_by_class_without_those_of_the_run():
