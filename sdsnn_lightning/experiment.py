@@ -61,7 +61,17 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the resolved configuration as `config.yaml` in the run folder and notes it in W&B."""
+    """Saves the resolved configuration as `config.yaml` in the run folder and notes it in W&B.
+
+    It repeats the run from its start and in another folder: without the number of this one and a checkpoint in it.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Any, **kwargs: Any) -> None:
+        saved, resumed = config.clone(), config.get("ckpt_path")
+        saved.version = None
+        if resumed and runs.version_of(Path(resumed), Path(config.runs), config.name) is not None:
+            saved.ckpt_path = None
+        super().__init__(parser, saved, **kwargs)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Notes the configuration in W&B; the base class has written the file."""
@@ -210,7 +220,7 @@ class Experiment(LightningCLI):
             self.stop,
             SpikeActivity(),
             EnergyMeter(self._folder),
-            RunRecord(None if self.subcommand == "fit" else self._folder, shlex.join(["lightning", *self.words])),
+            RunRecord(None if self.subcommand == "fit" else self._folder, self._command),
             WandbRecord(),
         ]
         if self.subcommand == "test":
@@ -247,6 +257,13 @@ class Experiment(LightningCLI):
             raise
         finally:
             close_process_group()
+
+    @property
+    def _command(self) -> str:
+        """What trains this run again; with --version, as of teachers and trials, its own words would write over it."""
+        if self.options.version is None or self.run_folder is None:
+            return shlex.join(["lightning", *self.words])
+        return shlex.join(["lightning", "fit", "--config", str(self.run_folder / "config.yaml")])
 
     @property
     def _folder(self) -> Path:

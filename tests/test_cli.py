@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -82,6 +83,14 @@ def test_fit_trains_the_teacher_first_then_test_reports(toy, capsys):
     first, second = (toy / f"runs/toy/version_{n}/metrics.csv" for n in (0, 1))
     assert first.read_text() == second.read_text()
 
+    # So is its teacher, which got the number of its folder, by the command that the report shows: beside itself.
+    command = json.loads(Path("runs/toy_teacher/version_0/results.json").read_text())["fit"]["command"]
+    kept = Path("runs/toy_teacher/version_0/metrics.csv").stat().st_mtime_ns
+    main(shlex.split(command)[1:])
+    first, second = (toy / f"runs/toy_teacher/version_{n}/metrics.csv" for n in (0, 1))
+    assert first.read_text() == second.read_text()
+    assert first.stat().st_mtime_ns == kept
+
 
 def test_last_is_the_last_epoch_and_training_goes_on_from_it(toy):
     Path("worse.yaml").write_text("{checkpoint: {monitor: val/task, mode: max}}")  # epoch 0 stays the best
@@ -92,6 +101,7 @@ def test_last_is_the_last_epoch_and_training_goes_on_from_it(toy):
     assert (best, last) == (0, 2)
     main([*words, "5", "--ckpt_path", "last"])
     assert [path.name for path in Path("runs/toy_teacher").glob("version_*")] == ["version_0"]
+    assert yaml.safe_load((folder.parent / "config.yaml").read_text())["ckpt_path"] is None  # repeats all five epochs
     again = load_checkpoint(folder / "last.ckpt", "it")
     assert again["epoch"] == 4
     assert again["global_step"] == 5 * 6
