@@ -1,5 +1,6 @@
 """Every command of the README runs as printed, on a tiny overlay where it would train for hours."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -89,3 +90,6 @@ def test_commands_run_one_after_another(tmp_path, monkeypatch, capsys):
                 assert end.code in (0, None), (words, capsys.readouterr().err[-500:])  # noqa: PT017 (says which)
         ran += 1
     assert ran >= 15
+    capsys.readouterr()
+    exec(blocks("python")[3], {})  # reads the student that a command above has exported
+    assert capsys.readouterr().out.strip() in json.loads(Path("exported/card.json").read_text())["classes"]
