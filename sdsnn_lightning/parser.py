@@ -36,5 +36,7 @@ class Parser(LightningArgumentParser):
             line = re.sub(noise, "", line)
         if len(line) > LONGEST:  # a value may be of any length
             line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+        if "No module named" in line:
+            line += "; start in the folder that the module is in"
         print(f"error: {line} (all keys: {self.prog.replace(' [options]', '')} --help)", file=sys.stderr)
         raise SystemExit(2)

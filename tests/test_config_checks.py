@@ -105,3 +105,10 @@ def test_a_section_that_holds_nothing_is_named(workdir, capsys, key):
     said = refusal(capsys, "fit", "--config", "toy.yaml", "--config", "empty.yaml")
     assert key in said
     assert not Path("runs").exists()
+
+
+def test_a_module_that_is_not_in_the_current_folder_is_named_with_the_cure(workdir, capsys):
+    write_toy()
+    said = refusal(capsys, "fit", "--config", "toy.yaml", "--model.init_args.student", "elsewhere.Mine")
+    assert "No module named 'elsewhere'" in said
+    assert "start in the folder that the module is in" in said
