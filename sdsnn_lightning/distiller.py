@@ -10,15 +10,13 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from sdsnn_lightning.checkpoints import check_classes, check_source, check_state, load_network_state
-from sdsnn_lightning.classifier import Classifier, NetworkFactory, network_inputs, run_network
+from sdsnn_lightning.classifier import Classifier, NetworkFactory, run_network
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.seeding import seed_place
 from sdsnn_lightning.strategies.base import Strategy
 from sdsnn_lightning.strategies.schedules import Schedule, weight_at
 from sdsnn_lightning.teacher_cache import TeacherCache, check
 from sdsnn_lightning.types import Batch, Output, Step, View
-
-__all__ = ["Classifier", "Distiller", "network_inputs", "run_network"]
 
 
 class Distiller(Classifier):

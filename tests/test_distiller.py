@@ -10,7 +10,8 @@ from torch import nn
 from toy import ToyData, ToyNet, ToyTeacher
 
 from sdsnn_lightning.checkpoints import load_checkpoint
-from sdsnn_lightning.distiller import Classifier, Distiller
+from sdsnn_lightning.classifier import Classifier
+from sdsnn_lightning.distiller import Distiller
 from sdsnn_lightning.errors import ConfigError, NonFiniteLossError
 from sdsnn_lightning.strategies.base import Strategy
 from sdsnn_lightning.strategies.schedules import Linear
