@@ -2,12 +2,13 @@
 
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from sdsnn_lightning.errors import UserError, one_line
+from sdsnn_lightning.errors import ConfigError, UserError, one_line
 from sdsnn_lightning.memory import keep_freed_memory, without_collection
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
@@ -120,6 +121,8 @@ def main(args: list[str] | None = None) -> None:
             _import(OWN_COMMANDS[words[0]]).main(words[1:])
         elif words[:1] == ["predict"] and len(words) > 1 and not words[1].startswith("-"):
             _import("sdsnn_lightning.predict_file").main(words[1:])  # predict RUN INPUT: no configuration named
+        elif words and not words[0].startswith("-") and words[0] not in TRAINER_WORDS:
+            raise ConfigError(_unknown(words[0]))
         else:
             run_trainer(args if words else ["--help"])
         sys.stdout.flush()
@@ -137,6 +140,13 @@ def main(args: list[str] | None = None) -> None:
             raise
         print(f"error: {one_line(cause)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _unknown(word: str) -> str:
+    """What to say of a word that is no command."""
+    commands = [*TRAINER_WORDS, *OWN_COMMANDS]
+    meant = "".join(f"did you mean {name}? " for name in get_close_matches(word, commands, 1))
+    return f"there is no command '{word}'; {meant}choose from {', '.join(commands)} (see {program()} --help)"
 
 
 def _import(command: str) -> Any:

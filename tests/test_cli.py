@@ -159,6 +159,19 @@ def test_a_mistake_is_one_line_that_names_it(toy, capsys, words, said):
     assert not Path("runs/toy").exists()
 
 
+@pytest.mark.parametrize(
+    ("word", "said"), [("reprot", "no command 'reprot'; did you mean report?"), ("xyz", "; choose from fit, ")]
+)
+def test_a_word_that_is_no_command_is_told_those_that_are(capsys, word, said):
+    with pytest.raises(SystemExit) as end:
+        main([word, "--config", "a.yaml"])
+    assert end.value.code == 2
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.count("\n") == 1
+    assert "sweep" in line
+
+
 def test_help_names_the_subcommands(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--help"])
