@@ -163,7 +163,7 @@ def find_recordings(
 
     Raises:
         ConfigError: If a class is named twice or is one only.
-        DataError: If the folder, the recordings, or those of a class are missing.
+        DataError: If the folder, the recordings, or those of a class are missing, or a recording is there twice.
     """
     if not root.is_dir():
         raise DataError(f"{root} does not exist; put the recordings there")
@@ -190,7 +190,30 @@ def find_recordings(
             f"{root} has no {kind} of class {missing[0]} ({len(missing)} of {len(names)} classes are missing); "
             "restore it, or name the classes there are in data.init_args.classes"
         )
-    return names, [recording for recording in found if recording.label in set(names)]
+    found = [recording for recording in found if recording.label in set(names)]
+    _refuse_copies(root, found)
+    return names, found
+
+
+def _refuse_copies(root: Path, recordings: Sequence[Recording]) -> None:
+    """Refuses a recording that is there twice: in two formats of one name, or by a link.
+
+    Converters leave the first format behind (`extract/airplane/1.aedat` and `events_np/airplane/1.npz` by
+    spikingjelly, `1.mat` beside `1.aedat` by `dat2mat.m`), and a split would train on what it tests. Recordings of one
+    name and format in two folders are two sessions.
+
+    Raises:
+        DataError: Naming both files.
+    """
+    known: dict[tuple[str, str], str] = {}
+    for file, label in recordings:
+        path = Path(file)
+        first = known.setdefault((label, path.stem), file)
+        if first != file and (path.suffix != Path(first).suffix or (root / file).samefile(root / first)):
+            raise DataError(
+                f"{root}: {first} and {file} are one recording twice, which training and test would share; set "
+                "data.init_args.root to the folder of one of them, or move the other away"
+            )
 
 
 def ordered_split(labels: Sequence[str], share: float) -> tuple[list[int], list[int]]:

@@ -121,6 +121,21 @@ def test_what_is_missing_is_named(tmp_path):
             find_recordings(tmp_path, classes=classes)
 
 
+def test_one_recording_twice_is_refused(tmp_path):
+    put(tmp_path, "one/a/1.aedat", "one/b/1.aedat", "two/a/1.aedat")
+    assert len(find_recordings(tmp_path)[1]) == 3  # two sessions, and two classes
+    for copy in ("events_np/a/1.npz", "one/a/1.mat"):
+        put(tmp_path, copy)
+        with pytest.raises(DataError, match=r"a/1\.\w+ and .*a/1\.\w+ are one recording twice.*data.init_args.root"):
+            find_recordings(tmp_path)
+        assert len(find_recordings(tmp_path, match=["*.aedat"])[1]) == 3
+        (tmp_path / copy).unlink()
+    (tmp_path / "train/a").mkdir(parents=True)
+    (tmp_path / "train/a/1.aedat").symlink_to(tmp_path / "one/a/1.aedat")
+    with pytest.raises(DataError, match="one/a/1.aedat and train/a/1.aedat are one recording"):
+        find_recordings(tmp_path)
+
+
 @pytest.mark.skipif(not (SHARED / "dvs128_objects").is_dir(), reason="no real recordings")
 def test_the_real_sessions():
     five = ["Caixa", "Caneca", "Estilete", "Lapiseira", "Tesoura"]
