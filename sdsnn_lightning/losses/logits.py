@@ -88,8 +88,9 @@ def distillation_loss(teacher_logits: Tensor, student_logits: Tensor, temperatur
 def entropy_weighted_distillation(teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """`distillation_loss` with every sample weighted by the entropy of the student's answer, in [0, 1].
 
-    `tau^2 mean(H(p_student) / ln K * KL(p_teacher || p_student))`: what the student is sure of teaches it less. In the
-    official code of KDCL (arXiv 2412.12858), unused there; as there, the gradient also flows through the weight.
+    `tau^2 mean(H(softmax(z_student)) / ln K * KL(p_teacher || p_student))`: what the student is sure of teaches it
+    less. In the official code of KDCL (arXiv 2412.12858), unused there; as there, the temperature softens the
+    divergence but not the weight, and the gradient also flows through the weight.
 
     Args:
         teacher_logits: `[..., K]`.
@@ -103,7 +104,7 @@ def entropy_weighted_distillation(teacher_logits: Tensor, student_logits: Tensor
         ConfigError: If the shapes differ or the temperature is not positive.
     """
     divergence = kl_divergence(teacher_logits.detach(), student_logits, temperature, reduction="none")
-    student = (student_logits / temperature).log_softmax(-1)
+    student = student_logits.log_softmax(-1)
     entropy = -(student.exp() * student).sum(-1) / math.log(student.shape[-1])
     return temperature**2 * (entropy * divergence).mean()
 

@@ -217,8 +217,10 @@ def test_entropy_weighting_by_hand():
     teacher, student = torch.tensor([[1.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 0.0], [2.0, 0.0]])
     q = [1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2))]
     entropy = -(q[0] * math.log(q[0]) + q[1] * math.log(q[1])) / math.log(2)
-    plain = [float(distillation_loss(teacher[i : i + 1], student[i : i + 1], 1.0)) for i in (0, 1)]
-    assert float(entropy_weighted_distillation(teacher, student)) == pytest.approx((plain[0] + entropy * plain[1]) / 2)
+    for tau in (1.0, 2.0):  # the temperature leaves the weights alone
+        plain = [float(distillation_loss(teacher[i : i + 1], student[i : i + 1], tau)) for i in (0, 1)]
+        weighted = entropy_weighted_distillation(teacher, student, tau)
+        assert float(weighted) == pytest.approx((plain[0] + entropy * plain[1]) / 2)
 
 
 @pytest.mark.parametrize(
