@@ -95,7 +95,9 @@ class SpeechCommands(DataModule):
             teacher_step_ms: The same of the teacher's view; as the student's by default.
             front_end: `clean` (ours) or `spikescr` (SpikeSCR's official one), see `LogMel`. The latter's training
                 augmentation is SpecAugment alone, and its sound is 8 kHz: resampled when it is decoded, by a sharper
-                filter than the official one (0.2 dB apart up to 3 kHz, above it up to 2 dB louder), to 16 bits.
+                filter than the official one, to 16 bits. On real words the mel bins are 0.2 dB apart on average up to
+                3 kHz and 1 dB louder above it; quiet ones, where the official filter lets sound above 4 kHz through,
+                by 10 dB and more.
             hop: Samples between two frames of the spectrogram. One time step by default, so that each step is one
                 frame; a number, at most a time step, computes finer frames and averages them in power (`clean` only).
             n_mels: Mel bins; the front-end's by default, as all of the next: 40 or 140.
