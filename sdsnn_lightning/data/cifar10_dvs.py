@@ -101,7 +101,7 @@ class CIFAR10DVS(DataModule):
             resize: `nearest` keeps every few columns and rows and drops the events between, as the published codes do;
                 `sum` adds neighbouring pixels up.
             transpose: Swap rows and columns of the real set. The camera of CIFAR10-DVS lay on its side: true shows its
-                images upright, as spikingjelly loads them. The default shows what jAER does.
+                images upright, as spikingjelly and so BKDSNN's code load them. The default shows what jAER does.
             sort_events: Sort events that are out of order instead of refusing the recording.
             class_from: Whether the class is the name of a recording's `folder` or its `file` name.
             classes: Classes to use, in index order; all by default.

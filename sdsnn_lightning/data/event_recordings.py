@@ -2,7 +2,8 @@
 
 Formats: `.aedat` (AER-DAT2.0, or AEDAT4 under that name), `.aedat4`, `.mat` (what `dat2mat.m` of MNIST-DVS makes of a
 CIFAR10-DVS recording, saved as `out1`), `.npz` (arrays t, x, y, p, as spikingjelly and our simulator write) and `.npy`
-(a structured array with these fields, or four columns t, x, y, p).
+(a structured array with these fields, or four columns t, x, y, p). In spikingjelly's files of CIFAR10-DVS x and y are
+swapped already: what `transpose: true` makes of the `.aedat` files.
 """
 
 from collections.abc import Sequence

@@ -110,6 +110,8 @@ class SEWDVS(PerStep):
     def load_official(self, state_dict: dict[str, Tensor]) -> None:
         """Loads weights saved by the authors' code (their `cifar10dvs` network with `neuron="plif"`).
 
+        They have seen upright frames of 128 pixels: `transpose: true` in `CIFAR10DVS`.
+
         Args:
             state_dict: Their keys, with or without the `module.` of data parallel training.
 

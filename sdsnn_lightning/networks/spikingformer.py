@@ -216,6 +216,8 @@ class Spikingformer(PerStep):
     def load_official(self, state_dict: dict[str, Tensor]) -> None:
         """Loads weights saved by the authors' code (Spikingformer and its CML form).
 
+        Those for events have seen upright frames of 128 pixels: `transpose: true` in `CIFAR10DVS`.
+
         Args:
             state_dict: Their keys, with or without the `module.` of data parallel training. Their unused layer norms
                 are left out.
