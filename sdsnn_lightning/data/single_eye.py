@@ -33,9 +33,9 @@ def normalise(images: Tensor, mean: float, std: float) -> Tensor:
         std: Standard deviation on the [0, 1] scale.
 
     Returns:
-        float32 `(images / 255 - mean) / std`, same shape.
+        float32 `(images / 255 - mean) / std`, same shape; rounded after every operation, as the authors' code does.
     """
-    return images.float().mul_(1 / (255 * std)).sub_(mean / std)
+    return images.float().div_(255).sub_(mean).div_(std)
 
 
 def ternary_events(images: Tensor) -> Tensor:

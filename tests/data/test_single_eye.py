@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -28,6 +29,13 @@ def test_normalised_values_by_hand():
     assert frames.tolist() == pytest.approx([-1.901643, 2.285969, 6.506557], abs=1e-5)
     events = normalise(torch.tensor([0, 128, 255], dtype=torch.uint8), 0.504413, 0.06928615)
     assert events.tolist() == pytest.approx([-7.280142, -0.035393, 7.152757], abs=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.22616537, 0.118931554), (0.504413, 0.06928615)])
+def test_normalised_values_are_rounded_like_those_of_the_authors(mean, std):
+    single = np.float32  # one operation at a time on single numbers, as `ToTensor` and `Normalize` of torchvision do
+    expected = [(single(k) / single(255) - single(mean)) / single(std) for k in range(256)]
+    assert normalise(torch.arange(256, dtype=torch.uint8), mean, std).tolist() == expected
 
 
 def test_polarities_by_threshold():
