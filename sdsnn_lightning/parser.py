@@ -2,8 +2,12 @@
 
 import re
 import sys
+from enum import Enum
 from typing import Any, NoReturn
 
+import torch
+import yaml
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
 # What the parser says beside the mistake itself: types it also tried, and the value in its own notation.
@@ -15,6 +19,10 @@ NOISE = (
     r" Given value type: .*",
     r"- (?=- )",
 )
+
+# Defaults of Lightning's own callbacks that the parser cannot write down otherwise, as it must to resolve a `${...}`.
+register_type(torch.device, str, torch.device)
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, word: dumper.represent_data(word.value))
 
 LONGEST = 800
 """Characters of a complaint that are shown."""

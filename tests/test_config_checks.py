@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from refusal import refusal
 from toy_files import write_toy
 
+from sdsnn_lightning.cli import main
 from sdsnn_lightning.config_checks import check_files, check_names, plain_construction
 from sdsnn_lightning.errors import ConfigError, DataError
 
@@ -112,3 +114,28 @@ def test_a_module_that_is_not_in_the_current_folder_is_named_with_the_cure(workd
     said = refusal(capsys, "fit", "--config", "toy.yaml", "--model.init_args.student", "elsewhere.Mine")
     assert "No module named 'elsewhere'" in said
     assert "start in the folder that the module is in" in said
+
+
+def with_callback(kind, **arguments):
+    """A callback of Lightning's, or a strategy, as a word of the command line."""
+    return (
+        f"--trainer.callbacks+={yaml.safe_dump({'class_path': kind, 'init_args': arguments}, default_flow_style=True)}"
+    )
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        with_callback(
+            "lightning.pytorch.callbacks.StochasticWeightAveraging", swa_lrs=0.01
+        ),  # by default on a torch.device
+        with_callback(
+            "lightning.pytorch.callbacks.Timer", duration="00:01:00:00"
+        ),  # by default looks at a word of an Enum
+    ],
+)
+def test_callbacks_whose_defaults_are_no_plain_values(workdir, callback):
+    write_toy()
+    main(["fit", "--config", "teacher.yaml", callback, "--trainer.max_epochs", "1"])
+    assert Path("runs/toy_teacher/version_0/checkpoints/best.ckpt").is_file()
+    main(["fit", "--config", "runs/toy_teacher/version_0/config.yaml", "--trainer.max_epochs", "1"])
