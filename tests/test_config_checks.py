@@ -1,10 +1,13 @@
 """What the parser would tell by a traceback."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from refusal import refusal
+from toy import ToyData
 from toy_files import write_toy
 
 from sdsnn_lightning.cli import main
@@ -139,3 +142,13 @@ def test_callbacks_whose_defaults_are_no_plain_values(workdir, callback):
     main(["fit", "--config", "teacher.yaml", callback, "--trainer.max_epochs", "1"])
     assert Path("runs/toy_teacher/version_0/checkpoints/best.ckpt").is_file()
     main(["fit", "--config", "runs/toy_teacher/version_0/config.yaml", "--trainer.max_epochs", "1"])
+
+
+def test_overfitting_sees_the_same_batches_in_every_epoch(workdir):
+    write_toy()
+    main(["fit", "--config", "teacher.yaml", "--trainer.overfit_batches", "2"])
+    loader = ToyData()
+    loader.trainer = SimpleNamespace(overfit_batches=2, world_size=1, global_rank=0)
+    loader.setup("fit")
+    first, second = (next(iter(loader.train_dataloader())) for _ in range(2))
+    assert torch.equal(first["x"], second["x"])
