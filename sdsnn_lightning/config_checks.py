@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from sdsnn_lightning.errors import ConfigError, UserError
+from sdsnn_lightning.errors import ConfigError, UserError, one_line
 
 LONGEST_NAME = 255
 """Bytes of a name of a file or folder on the usual file systems."""
+LARGEST_SEED = 2**32 - 1
+"""Of numpy."""
+_NO_REASON = ("Does not validate", "Expected a ", "Not a valid subclass")
 _WRAPPED = re.compile(r"Does not validate against any of the Union subtypes")
 
 
@@ -77,6 +81,45 @@ def check_sections(options: Mapping[str, Any]) -> None:
             raise ConfigError(f"{key} is empty in the configuration; give its values, or take the key out for defaults")
 
 
+def check_numbers(options: Mapping[str, Any], fits: bool) -> None:
+    """Refuses numbers of the Trainer that it takes and that then divide by zero, turn gradients round or train nothing.
+
+    Args:
+        options: The configuration of a subcommand.
+        fits: Whether it trains.
+
+    Raises:
+        ConfigError: If one is out of its range.
+    """
+    trainer = options["trainer"]
+    if trainer.get("accumulate_grad_batches", 1) < 1:
+        raise ConfigError(
+            f"trainer.accumulate_grad_batches is {trainer['accumulate_grad_batches']}; set it to at least 1"
+        )
+    interval, clip = trainer.get("val_check_interval"), trainer.get("gradient_clip_val")
+    if isinstance(interval, int | float) and not interval > 0:
+        raise ConfigError(
+            f"trainer.val_check_interval is {interval}; set it above 0, or limit_val_batches: 0 for no validation"
+        )
+    if clip is not None and clip < 0:
+        raise ConfigError(f"trainer.gradient_clip_val is {clip}; set it above 0, or leave it out to clip nothing")
+    if fits and trainer.get("limit_train_batches") == 0:
+        raise ConfigError("trainer.limit_train_batches is 0, so nothing would be trained; set it above 0")
+
+
+def check_seed(seed: int | bool) -> None:
+    """Refuses a seed that the generators of random numbers do not take.
+
+    Args:
+        seed: Of `seed_everything`; a truth value draws one, or leaves it.
+
+    Raises:
+        ConfigError: If it is out of its range.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"seed_everything is {seed}; set it from 0 to {LARGEST_SEED}")
+
+
 @contextmanager
 def plain_construction() -> Iterator[None]:
     """Turns the failure of a constructor that a configuration calls into one line that names class and key.
@@ -86,14 +129,17 @@ def plain_construction() -> Iterator[None]:
     """
     try:
         yield
+    except MisconfigurationException as error:  # every other class stands in a union of types, see below
+        raise ConfigError(f"checkpoint: {one_line(error)}; correct it (see --print_config)") from error
     except (ValueError, TypeError) as error:
         if not _WRAPPED.search(str(error)) or _has_user_error(error):
             raise
         cause = error.__cause__ or error.__context__ or error
-        key = "data" if "DataModule" in str(error).partition("Errors:")[0] else "model"
-        reason = next(
-            (line.strip()[2:] for line in str(error).splitlines() if line.strip().startswith("- ")), str(cause)
-        )
+        wanted = str(error).partition("Errors:")[0]
+        key = "data" if "DataModule" in wanted else "trainer.callbacks" if ".Callback'" in wanted else "model"
+        # Of nested unions, the first reason that is more than what type was expected.
+        said = [line.strip()[2:] for line in str(error).splitlines() if line.strip().startswith("- ")]
+        reason = next((line for line in said if not line.startswith(_NO_REASON)), (said or [str(cause)])[0])
         raise ConfigError(
             f"{key}: {_constructor(cause)} cannot be made ({reason}); correct its init_args (see --print_config)"
         ) from error

@@ -20,7 +20,14 @@ from sdsnn_lightning import runs, slurm
 from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
 from sdsnn_lightning.checkpoints import LAST, WholeCheckpoints, check_source, usable_checkpoint
 from sdsnn_lightning.classifier import Classifier
-from sdsnn_lightning.config_checks import check_files, check_names, check_sections, plain_construction
+from sdsnn_lightning.config_checks import (
+    check_files,
+    check_names,
+    check_numbers,
+    check_sections,
+    check_seed,
+    plain_construction,
+)
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.faults import StopTogether, plain_errors
@@ -160,6 +167,11 @@ class Experiment(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leaves the command line as it is: Lightning would lay a checkpoint's hyper-parameters over it."""
 
+    def _set_seed(self) -> None:
+        """Seeds everything, unless the generators would not take the seed."""
+        check_seed(self.options.seed_everything)
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
         """Resolves `--ckpt_path best|last` to the newest run of the experiment, and evaluates on one device.
 
@@ -168,6 +180,7 @@ class Experiment(LightningCLI):
         options = self.options
         check_names(options.name, options.runs, options.version)
         check_sections(options)
+        check_numbers(options, self.subcommand == "fit")
         slurm.leave_shells_alone()
         if self.subcommand == "fit":
             self.earlier = slurm.earlier_folder(Path(options.runs), options.name, options.version, self.words)
@@ -213,8 +226,11 @@ class Experiment(LightningCLI):
             options.data.init_args.source = self.datamodule.data_source
         self.save_config_callback = SaveConfig if self.subcommand == "fit" else None
         trainer_options = self._get(self.config_init, "trainer", default={})
-        if trainer_options.get("logger") is None:
-            kwargs["logger"] = self._loggers(options)
+        given = trainer_options.get("logger"), trainer_options.get("default_root_dir")
+        unlogged = self.subcommand == "fit" and given == (False, None)
+        if given[0] is None or unlogged:
+            loggers = self._loggers(options)  # reserves the run folder
+            kwargs["logger"] = False if unlogged else loggers
         extra: list[Any] = [
             LastCheckpoint(),
             self.stop,
@@ -234,7 +250,8 @@ class Experiment(LightningCLI):
         self.trainer_defaults = {"callbacks": extra}
         if trainer_options.get("plugins") is None:
             kwargs["plugins"] = WholeCheckpoints()
-        if fits_in_job and self.run_folder is not None and trainer_options.get("default_root_dir") is None:
+        if (fits_in_job or unlogged) and self.run_folder is not None and given[1] is None:
+            # Without a logger, all is written here: over the last run's files, were it the current folder. In a job,
             # Lightning goes on from any hpc_ckpt_*.ckpt it finds here; in the current folder that is another run's.
             kwargs["default_root_dir"] = str(self.run_folder)
         try:

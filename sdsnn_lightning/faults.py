@@ -79,7 +79,21 @@ def plain_errors(folder: Path) -> Iterator[None]:
             raise ProcessLostError(
                 f"another process of this run is gone ({str(error).splitlines()[0][:120]}); see what it said, {_GO_ON}"
             ) from error
+        if _complaint_of_lightning(error):
+            raise ConfigError(one_line(error)) from error
         raise
+    except (ValueError, ImportError, AttributeError) as error:
+        if _complaint_of_lightning(error):
+            raise ConfigError(one_line(error)) from error
+        raise
+
+
+def _complaint_of_lightning(error: Exception) -> bool:
+    """Whether it is the Trainer or a callback of Lightning's that raised an error, about what it was configured to."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_globals.get("__name__", "").startswith("lightning.")
 
 
 def lost_files() -> list[str]:

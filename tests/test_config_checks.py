@@ -127,6 +127,52 @@ def with_callback(kind, **arguments):
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches is 0; set it to at least 1"),
+        (["--trainer.val_check_interval", "0"], "val_check_interval is 0; set it above 0"),
+        (["--trainer.gradient_clip_val", "-0.1"], "gradient_clip_val is -0.1; set it above 0, or leave it out"),
+        (["--trainer.limit_train_batches", "0"], "limit_train_batches is 0, so nothing would be trained"),
+        (["--seed_everything", "-5"], "seed_everything is -5; set it from 0 to 4294967295"),
+        (["--seed_everything", "5000000000"], "seed_everything is 5000000000; set it from 0"),
+        (["--checkpoint.mode", "up"], "checkpoint: `mode` can be min, max but got up; correct it"),
+        (
+            [with_callback("lightning.pytorch.callbacks.EarlyStopping", monitor="x", mode="up")],
+            "trainer.callbacks: EarlyStopp",
+        ),
+        (
+            [
+                with_callback(
+                    "test_distiller.Match", weight={"class_path": "Linear", "init_args": dict(start=0, end=1, begin=2)}
+                )
+            ],
+            "a schedule needs 0 <= begin <= until <= 1, got begin=2.0",
+        ),
+    ],
+)
+def test_what_would_end_a_run_late_or_be_wrong_in_silence(workdir, capsys, words, said):
+    write_toy()
+    assert said in refusal(capsys, "fit", "--config", "toy.yaml", *words, alone=True)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--trainer.val_check_interval", "100"], "`val_check_interval` (100) must be less than or equal to"),
+        (
+            [with_callback("lightning.pytorch.callbacks.EarlyStopping", monitor="val/x")],
+            "metric `val/x` which is not available",
+        ),
+        ([with_callback("lightning.pytorch.callbacks.LearningRateFinder")], "When using the learning rate finder"),
+    ],
+)
+def test_what_lightning_complains_of_once_it_runs(workdir, capsys, words, said):
+    write_toy()
+    assert said in refusal(capsys, "fit", "--config", "teacher.yaml", *words)
+
+
+@pytest.mark.parametrize(
     "callback",
     [
         with_callback(
@@ -152,3 +198,15 @@ def test_overfitting_sees_the_same_batches_in_every_epoch(workdir):
     loader.setup("fit")
     first, second = (next(iter(loader.train_dataloader())) for _ in range(2))
     assert torch.equal(first["x"], second["x"])
+
+
+def test_without_a_logger_a_run_has_its_folder_all_the_same(workdir):
+    write_toy()
+    Path("config.yaml").write_text("mine")
+    for _ in range(2):
+        main(["fit", "--config", "teacher.yaml", "--trainer.logger", "false", "--trainer.max_epochs", "1"])
+    assert Path("config.yaml").read_text() == "mine"
+    for number in range(2):
+        folder = Path(f"runs/toy_teacher/version_{number}")
+        assert all((folder / name).is_file() for name in ("config.yaml", "results.json", "checkpoints/best.ckpt"))
+    assert not Path("checkpoints").exists()
