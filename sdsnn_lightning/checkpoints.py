@@ -94,6 +94,8 @@ def _damage(path: Path) -> str | None:
 
 def _reason(error: Exception) -> str:
     """The first line of an error, or its type."""
+    if "weights_only" in str(error):  # torch's advice to load it all the same is none for a foreign file
+        return "it holds Python objects, which may run code, or is no file of torch's"
     return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
 
 
@@ -176,7 +178,8 @@ class WholeCheckpoints(TorchCheckpointIO):
             raise ConfigError(f"{what} does not exist; give another path, or `last` or `best`") from None
         except Exception as error:
             raise _unreadable(what, error) from None
-        if not isinstance(content, dict) or not {"state_dict", "pytorch-lightning_version"} <= content.keys():
+        whole = isinstance(content, dict) and "pytorch-lightning_version" in content
+        if not whole or not isinstance(content.get("state_dict"), dict):
             raise ConfigError(f"{what} holds no state of a run; give another path, a best.ckpt or last.ckpt of a run")
         self._good.add(Path(path).absolute())
         return content
@@ -216,14 +219,17 @@ def load_network_state(path: Path, what: str) -> tuple[dict[str, Tensor], dict[s
         The network's state dict, and the whole checkpoint (empty for a plain state dict).
 
     Raises:
-        ConfigError: As `load_checkpoint`.
+        ConfigError: As `load_checkpoint`, and if what it holds is no state dict.
     """
     content = load_checkpoint(path, what)
+    state = content.get("state_dict", content)
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise ConfigError(f"{what} holds no state dict of a network; give another path")
     if "state_dict" not in content:
         return content, {}
     prefix = "network."
-    state = {key.removeprefix(prefix): value for key, value in content["state_dict"].items() if key.startswith(prefix)}
-    return state or content["state_dict"], content
+    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return weights or state, content
 
 
 def check_state(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> None:
@@ -239,11 +245,15 @@ def check_state(expected: Mapping[str, Any], found: Mapping[str, Any], what: str
     """
     differences = [f"{key} is missing" for key in expected if key not in found]
     differences += [f"{key} is not expected" for key in found if key not in expected]
-    differences += [
-        f"{key} has shape {tuple(found[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in found and hasattr(value, "shape") and found[key].shape != value.shape
-    ]
+    for key, value in expected.items():
+        if key not in found or not isinstance(value, Tensor):
+            continue
+        if not isinstance(found[key], Tensor):
+            differences.append(f"{key} is a {type(found[key]).__name__}")
+        elif found[key].shape != value.shape:
+            differences.append(f"{key} has shape {tuple(found[key].shape)} instead of {tuple(value.shape)}")
+        elif value.is_floating_point() and not found[key].is_floating_point():  # quantised weights lack their scale
+            differences.append(f"{key} is {found[key].dtype} instead of {value.dtype}")
     if differences:
         shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
         raise ConfigError(

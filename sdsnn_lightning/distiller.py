@@ -88,8 +88,9 @@ class Distiller(Classifier):
         self.teacher_checkpoint = teacher_checkpoint
         self.teacher_experiment = teacher_experiment
         self._teacher_loaded = False
-        if isinstance(alpha, int | float) and not 0 <= alpha <= 1:
-            raise ConfigError(f"model.init_args.alpha is {alpha}; set it between 0 and 1")
+        shares = [] if alpha is None else [weight_at(alpha, k / 100) for k in range(101)]
+        if wrong := [share for share in shares if not 0 <= share <= 1]:
+            raise ConfigError(f"model.init_args.alpha is {wrong[0]:g}; set it between 0 and 1")
         self.alpha = alpha
         self.teacher_cache = None if teacher_cache is None else TeacherCache(teacher_cache)
         self.adapters = nn.ModuleDict()
@@ -184,6 +185,8 @@ class Distiller(Classifier):
                 "have seen what this run evaluates on; delete it to train it anew, or give another path"
             )
         check_state(self.teacher.state_dict(), state, what)
+        for key in [key for key, value in state.items() if not torch.isfinite(value).all()]:
+            raise ConfigError(f"{what} holds numbers in {key} that are not finite; train it anew, or give another path")
         self.teacher.load_state_dict(state)
         self._teacher_loaded = True
 

@@ -19,7 +19,7 @@ from sdsnn_lightning.checkpoints import BEST, LAST
 from sdsnn_lightning.cli import TERMINATED
 from sdsnn_lightning.config_checks import check_names
 from sdsnn_lightning.errors import ConfigError, one_line
-from sdsnn_lightning.faults import teacher_environment
+from sdsnn_lightning.faults import plain_errors, teacher_environment
 from sdsnn_lightning.whole import whole_path
 
 # What launchers set for the ranks of one run, by the beginning of the name.
@@ -122,14 +122,19 @@ def train_missing_teacher(dumped_config: str, words: list[str]) -> None:
     if not checkpoint or not experiment or Path(checkpoint).is_file():
         return
     name = _experiment_name(experiment)
+    if (
+        Path(checkpoint).exists() and not Path(checkpoint).is_file()
+    ):  # the trained teacher would take its place: a folder's, or a device's
+        raise ConfigError(f"model.init_args.teacher_checkpoint: {checkpoint} is no file; give another path")
     if runs.process_rank() != 0:
         while not Path(checkpoint).is_file():
             time.sleep(1.0)
         return
-    Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{checkpoint}.lock"):
-        if not Path(checkpoint).is_file():  # another run may have trained it while this one waited
-            _train(Path(checkpoint), experiment, name, config, words)
+    with plain_errors(Path(checkpoint).parent):
+        Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{checkpoint}.lock"):
+            if not Path(checkpoint).is_file():  # another run may have trained it while this one waited
+                _train(Path(checkpoint), experiment, name, config, words)
 
 
 def _experiment_name(experiment: str) -> str:

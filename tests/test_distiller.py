@@ -276,6 +276,8 @@ def test_alpha_without_strategies_or_out_of_range_is_refused(tmp_path):
         fit(make(alpha=0.5), tmp_path)
     with pytest.raises(ConfigError, match="alpha is 5; set it between 0 and 1"):
         make(alpha=5)
+    with pytest.raises(ConfigError, match="alpha is -0.0044; set it between 0 and 1"):
+        make(alpha=Linear(0.5, -0.02))
 
 
 def test_a_schedule_without_an_end_is_refused(tmp_path):

@@ -29,6 +29,14 @@ def cut_weight(content):
     content["state_dict"][key] = content["state_dict"][key][:-1]
 
 
+def change_weight(change):
+    def damage(content):
+        key = next(key for key, value in content["state_dict"].items() if value.is_floating_point())
+        content["state_dict"][key] = change(content["state_dict"][key])
+
+    return edit_checkpoint(damage)
+
+
 @pytest.mark.parametrize(
     ("damage", "named", "cure"),
     [
@@ -50,8 +58,31 @@ def cut_weight(content):
             "train it anew",
         ),
         (edit_checkpoint(cut_weight), "has shape", "Use the configuration it was trained with"),
+        (change_weight(lambda weight: "a word"), " is a str. ", "Use the configuration it was trained with"),
+        (change_weight(lambda weight: weight.to(torch.int8)), "is torch.int8 instead of torch.float32", "or another"),
+        (change_weight(lambda weight: weight * torch.nan), " that are not finite; ", "train it anew"),
+        (edit_checkpoint(lambda content: content.update(state_dict=None)), "holds no state dict", "give another path"),
+        (
+            lambda path: torch.save(torch.nn.Linear(1, 1), path),
+            "it holds Python objects, which may run code",
+            "give another path",
+        ),
+        (lambda path: path.unlink() or path.mkdir(), " is no file; ", "give another path"),
     ],
-    ids=["truncated", "empty", "more classes", "other order", "other source", "other shape"],
+    ids=[
+        "truncated",
+        "empty",
+        "more classes",
+        "other order",
+        "other source",
+        "other shape",
+        "word",
+        "quantised",
+        "not finite",
+        "no state dict",
+        "objects",
+        "folder",
+    ],  # fmt: skip
 )
 def test_a_teacher_that_does_not_fit(place, teacher, capsys, damage, named, cure):
     damage(teacher)
