@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from sdsnn_lightning.checkpoints import check_state
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.losses.logits import distillation_loss, entropy_weighted_distillation
-from sdsnn_lightning.strategies.arguments import positive
+from sdsnn_lightning.strategies.arguments import one_of, positive
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import Schedule
 from sdsnn_lightning.types import Step, View
@@ -68,6 +68,7 @@ class TimeStepCurriculum(ReadoutStrategy):
         readout: Literal["sum", "mean"] = "sum",
         entropy_weighted: bool = False,
         monitor: str = "val/WAR",
+        mode: Literal["max", "min"] = "max",
         name: str | None = None,
     ) -> None:
         """Creates the curriculum.
@@ -79,7 +80,8 @@ class TimeStepCurriculum(ReadoutStrategy):
             readout: Compares `p` itself, or `p` divided by its own number of real time steps, so that teacher and
                 student with the same mean distribution agree.
             entropy_weighted: Weighs every sample by the entropy of the student's answer (in the official code, unused).
-            monitor: Logged validation score, the higher the better, that chooses the weights to promote.
+            monitor: Logged validation score that chooses the weights to promote.
+            mode: Whether its highest or its lowest value is the best; `min` for a loss.
             name: Names the term in logs and checkpoints. Defaults to the class name.
 
         Raises:
@@ -96,7 +98,7 @@ class TimeStepCurriculum(ReadoutStrategy):
                     raise ConfigError(f"TimeStepCurriculum.stages[{index}].{key} is {value}; set it above 0")
         self.temperature = positive(temperature, "TimeStepCurriculum.temperature")
         self.readout, self.entropy_weighted = readout, entropy_weighted
-        self.monitor = monitor
+        self.monitor, self.mode = monitor, one_of(mode, ("max", "min"), "TimeStepCurriculum.mode")
         self.stage = -1  # before the first
         self.best_score: float | None = None
         self.best: dict[str, Tensor] = {}
@@ -105,6 +107,12 @@ class TimeStepCurriculum(ReadoutStrategy):
     def build(self, distiller: "Distiller") -> nn.Module | None:
         """Checks that the stages fit the run and the data; this term has no parameters of its own."""
         trainer = distiller.trainer
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging | StochasticWeightAveraging):
+                raise ConfigError(
+                    f"{type(callback).__name__} (trainer.callbacks) averages over the stages of TimeStepCurriculum, "
+                    "which start anew; take one of them out"
+                )
         self.ends = stage_ends(self.stages, trainer.max_epochs or 0)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.teacher_step_ms: float | None = getattr(data, "teacher_step_ms", None)  # before the stages change it
@@ -157,7 +165,8 @@ class TimeStepCurriculum(ReadoutStrategy):
                 f"choose one of {', '.join(sorted(k for k in trainer.callback_metrics if k.startswith('val/')))}"
             )
         score = float(trainer.callback_metrics[self.monitor])
-        if self.best_score is None or score > self.best_score:
+        sign = 1 if self.mode == "max" else -1
+        if self.best_score is None or sign * score > sign * self.best_score:
             self.best_score, self.best = score, _copy(pl_module.student)  # type: ignore[arg-type]
 
     def _next_stage(self, trainer: Trainer, module: Any) -> None:

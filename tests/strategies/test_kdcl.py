@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -243,11 +244,28 @@ def test_wrong_options_are_refused(options, message):
         (["--data.init_args.step_ms", "20"], "data.init_args.step_ms is 20.0 but the last stage has 40.0"),
         (["--trainer.max_epochs", "2"], "trainer.max_epochs is 2 for the 3 stages"),
         (["--data", "toy.ToyData"], "ToyData has one time resolution"),
+        (
+            ["--trainer.callbacks+", "{class_path: lightning.pytorch.callbacks.EMAWeightAveraging}"],
+            "EMAWeightAveraging (trainer.callbacks) averages over the stages of TimeStepCurriculum",
+        ),
         (["--trainer.callbacks.init_args.monitor", "val/Ware"], "nothing is logged as val/Ware; choose one of val/UAR"),
     ],
 )
 def test_a_mistake_in_the_experiment_is_one_line(place, capsys, words, message):
     assert message in refusal(capsys, "fit", "--config", "toy.yaml", *words)
+
+
+@pytest.mark.parametrize(("mode", "promoted"), [("max", [0.2, 0.7]), ("min", [0.2, 0.1])])
+def test_the_best_of_a_stage_is_the_highest_score_or_the_lowest(mode, promoted):
+    strategy = TimeStepCurriculum([{"step_ms": 10.0}], mode=mode)
+    strategy.stage, kept = 0, []
+    module, trainer = SimpleNamespace(student=ToyNet(3)), SimpleNamespace(sanity_checking=False)
+    for score in (0.2, 0.7, 0.1, 0.1, math.nan):
+        trainer.callback_metrics = {"val/WAR": torch.tensor(score)}
+        before = strategy.best
+        strategy.on_validation_end(trainer, module)
+        kept += [score] if strategy.best is not before else []
+    assert kept == promoted
 
 
 def test_the_schedule_warms_up_and_decays():
