@@ -1,17 +1,16 @@
 """What the parser would tell by a traceback."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 from refusal import refusal
-from toy import ToyData
 from toy_files import write_toy
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.config_checks import check_files, check_names, plain_construction
+from sdsnn_lightning.data.loader import TrainLoader
 from sdsnn_lightning.errors import ConfigError, DataError
 
 
@@ -193,11 +192,10 @@ def test_callbacks_whose_defaults_are_no_plain_values(workdir, callback):
 def test_overfitting_sees_the_same_batches_in_every_epoch(workdir):
     write_toy()
     main(["fit", "--config", "teacher.yaml", "--trainer.overfit_batches", "2"])
-    loader = ToyData()
-    loader.trainer = SimpleNamespace(overfit_batches=2, world_size=1, global_rank=0)
-    loader.setup("fit")
-    first, second = (next(iter(loader.train_dataloader())) for _ in range(2))
-    assert torch.equal(first["x"], second["x"])
+    loader = TrainLoader(torch.arange(9), 1, 0, lambda: 0, shuffle=False, batch_size=4)
+    for epoch in (0, 5):
+        loader.sampler.set_epoch(epoch)
+        assert [batch.tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
 
 
 def test_without_a_logger_a_run_has_its_folder_all_the_same(workdir):

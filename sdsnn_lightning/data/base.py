@@ -191,10 +191,10 @@ class DataModule(LightningDataModule):
             "pin_memory": torch.cuda.is_available(),
             "collate_fn": self.collate,
         }
-        overfits = getattr(self.trainer, "overfit_batches", 0)  # then the Trainer wants the same batches every epoch
-        if train and not overfits:
+        if train:
             drop_last = len(dataset) // world > self.batch_size  # type: ignore[arg-type]
-            return TrainLoader(dataset, world, rank, self._batches_done, drop_last=drop_last, **options)
+            shuffle = not getattr(self.trainer, "overfit_batches", 0)  # then the same batches in every epoch
+            return TrainLoader(dataset, world, rank, self._batches_done, shuffle, drop_last=drop_last, **options)
         # Not the sampler that Lightning would take: it repeats samples to give all ranks equally many.
         sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False) if world > 1 else None
         return DataLoader(dataset, sampler=sampler, **options)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, get_worker_info
+from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, SequentialSampler, get_worker_info
 
 from sdsnn_lightning.seeding import seed_place
 
@@ -26,6 +26,14 @@ class Order(DistributedSampler):
     def __iter__(self) -> Iterator[int]:
         """Indices of this rank's samples in this epoch."""
         return islice(super().__iter__(), self.skip, None)
+
+
+class FixedOrder(Order, SequentialSampler):
+    """The same order in every epoch; by its second base the Trainer knows that nothing is left to switch off."""
+
+    def __init__(self, dataset: Dataset, world: int, rank: int) -> None:
+        super().__init__(dataset, world, rank)
+        self.shuffle = False
 
 
 class _Places:
@@ -67,7 +75,9 @@ class TrainLoader(DataLoader):
     depends on seed, epoch, batch and rank alone. The Trainer's progress says where to go on: nothing else is saved.
     """
 
-    def __init__(self, dataset: Dataset, world: int, rank: int, done: Callable[[], int], **options: Any) -> None:
+    def __init__(
+        self, dataset: Dataset, world: int, rank: int, done: Callable[[], int], shuffle: bool = True, **options: Any
+    ) -> None:
         """Creates the loader.
 
         Args:
@@ -75,9 +85,11 @@ class TrainLoader(DataLoader):
             world: Number of processes that train together.
             rank: Which of them this is.
             done: Tells how many batches of the epoch are behind; asked when an epoch starts.
+            shuffle: Whether every epoch has an order of its own.
             **options: Of `DataLoader`.
         """
-        super().__init__(_Seeded(dataset), sampler=Order(dataset, world, rank), **options)
+        order = Order if shuffle else FixedOrder
+        super().__init__(_Seeded(dataset), sampler=order(dataset, world, rank), **options)
         self.done = done
 
     @property
