@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -17,6 +16,7 @@ from torchmetrics import MeanMetric
 from sdsnn_lightning.checkpoints import check_classes, check_state
 from sdsnn_lightning.errors import ConfigError, NonFiniteLossError
 from sdsnn_lightning.metrics.emotion import ClassificationScores
+from sdsnn_lightning.plateau import PlateauModule
 from sdsnn_lightning.strategies.base import Strategy
 from sdsnn_lightning.strategies.schedules import Schedule
 from sdsnn_lightning.types import Batch, Output, View
@@ -53,7 +53,7 @@ def run_network(network: nn.Module, view: View) -> Output:
     return network(*network_inputs(network, view))
 
 
-class Classifier(LightningModule):
+class Classifier(PlateauModule):
     """Trains one network with cross-entropy: a teacher, or a student without distillation.
 
     Attributes:

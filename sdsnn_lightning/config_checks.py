@@ -67,30 +67,22 @@ def check_names(name: str | None, runs: str | None, version: int | None = None) 
         raise ConfigError(f"version is {version}; set it to at least 0, or leave it out for the next free one")
 
 
-def check_sections(options: Mapping[str, Any]) -> None:
-    """Refuses sections that are there and hold nothing, as a key without a value does in YAML.
+def check_options(options: Mapping[str, Any], fits: bool) -> None:
+    """Refuses what the Trainer takes, or never sees, and what then ends in a traceback or in nothing.
 
-    Args:
-        options: The configuration of a subcommand.
-
-    Raises:
-        ConfigError: If one is empty.
-    """
-    for key in ("trainer", "checkpoint", "wandb"):
-        if options.get(key) is None:
-            raise ConfigError(f"{key} is empty in the configuration; give its values, or take the key out for defaults")
-
-
-def check_numbers(options: Mapping[str, Any], fits: bool) -> None:
-    """Refuses numbers of the Trainer that it takes and that then divide by zero, turn gradients round or train nothing.
+    Sections may be there and hold nothing, as a key without a value does in YAML; numbers may divide by zero, turn
+    gradients round or train nothing.
 
     Args:
         options: The configuration of a subcommand.
         fits: Whether it trains.
 
     Raises:
-        ConfigError: If one is out of its range.
+        ConfigError: If a section is empty, or a number out of its range.
     """
+    for key in ("trainer", "checkpoint", "wandb"):
+        if options.get(key) is None:
+            raise ConfigError(f"{key} is empty in the configuration; give its values, or take the key out for defaults")
     trainer = options["trainer"]
     if trainer.get("accumulate_grad_batches", 1) < 1:
         raise ConfigError(

@@ -20,14 +20,7 @@ from sdsnn_lightning import runs, slurm
 from sdsnn_lightning.callbacks import EnergyMeter, RunRecord, SpikeActivity
 from sdsnn_lightning.checkpoints import LAST, WholeCheckpoints, check_source, usable_checkpoint
 from sdsnn_lightning.classifier import Classifier
-from sdsnn_lightning.config_checks import (
-    check_files,
-    check_names,
-    check_numbers,
-    check_sections,
-    check_seed,
-    plain_construction,
-)
+from sdsnn_lightning.config_checks import check_files, check_names, check_options, check_seed, plain_construction
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.faults import StopTogether, plain_errors
@@ -179,8 +172,7 @@ class Experiment(LightningCLI):
         """
         options = self.options
         check_names(options.name, options.runs, options.version)
-        check_sections(options)
-        check_numbers(options, self.subcommand == "fit")
+        check_options(options, self.subcommand == "fit")
         slurm.leave_shells_alone()
         if self.subcommand == "fit":
             self.earlier = slurm.earlier_folder(Path(options.runs), options.name, options.version, self.words)
@@ -265,6 +257,8 @@ class Experiment(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs the Trainer; a full disk ends it in one line."""
+        # Where `max_steps` is set, Lightning would take the finished epoch of a checkpoint for one to go on with.
+        self.trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
         try:
             with plain_errors(Path(self.options.runs, self.options.name)):
                 super()._run_subcommand(subcommand)

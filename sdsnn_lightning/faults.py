@@ -210,14 +210,15 @@ def _when_gone(parent: int, end: Callable[[], None]) -> None:
 class StopTogether(Callback):
     """Ends a run of several processes on SIGTERM at one and the same step of all of them, whichever got the signal.
 
-    The one place where SIGTERM is handled: one process alone is left to Lightning, which ends it after the batch.
+    The one place where SIGTERM is handled: one process alone is left to Lightning, which ends it after the batch, but
+    for one that accumulates gradients: it goes on to the next step, as those since the last are in no checkpoint.
     For several, Lightning's handler talks to the others in the middle of whatever they are talking about, and waits for
     ever where they wait for it. Ours only notes the signal; after every batch all of them ask each other.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._asked = self._agreed = False
+        self._asked = self._agreed = self._handles = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
@@ -229,14 +230,15 @@ class StopTogether(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the place of Lightning's handler, which stands by now and clears up at the end."""
         self._asked = self._agreed = False
-        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+        self._handles = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1
+        if self._handles and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._note)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Asks all processes whether one was told to stop; they then stop after this batch."""
-        if trainer.world_size > 1:
+        """Asks all processes after a step whether one was told to stop; they then stop."""
+        if self._handles and not trainer.fit_loop._should_accumulate():
             self._agreed = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
             self._tell(trainer, self._agreed)
 

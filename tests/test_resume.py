@@ -1,11 +1,14 @@
 """An interrupted run goes on as if nothing had happened: bit for bit, in its own folder."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback
+from test_faults import same
 from torch.utils.data import Dataset
 
 from sdsnn_lightning.checkpoints import load_checkpoint
@@ -50,6 +53,49 @@ def test_a_run_interrupted_within_an_epoch_ends_like_an_undisturbed_one(workdir,
         for runs in ("cut", "whole")
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+
+
+class Leave(Callback):
+    """A run that ends without a word before its third epoch."""
+
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == 2:
+            raise SystemExit(9)
+
+
+class Terminate(Callback):
+    """SIGTERM after the third batch of an epoch."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == (2, 2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+PLATEAU = "{class_path: lightning.pytorch.cli.ReduceLROnPlateau, init_args: {monitor: val/task, patience: 0}}"
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("Leave", ["--model.init_args.scheduler", PLATEAU]),  # looked at the metric after the state was kept
+        ("Leave", ["--trainer.max_epochs", "-1", "--trainer.max_steps", "21"]),
+        ("Leave", ["--trainer.overfit_batches", "3"]),
+        ("Terminate", ["--trainer.accumulate_grad_batches", "2"]),  # the third batch belongs to a step to come
+    ],
+)
+def test_a_run_that_ends_between_epochs_or_steps_goes_on_like_an_undisturbed_one(workdir, end, words):
+    sys.modules["test_resume"] = sys.modules[__name__]
+    Path("toy.yaml").write_text(EXPERIMENT)
+    words = ["fit", "--config", "toy.yaml", *words, "--trainer.devices", "1", "--runs"]
+    with pytest.raises(SystemExit):
+        main([*words, "cut", f"--trainer.callbacks+={{class_path: test_resume.{end}}}"])
+    main([*words, "cut", "--ckpt_path", "last"])
+    main([*words, "whole"])
+    cut, whole = (
+        load_checkpoint(Path(f"{runs}/toy/version_0/checkpoints/last.ckpt"), "it") for runs in ("cut", "whole")
+    )
+    for key in ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers"):
+        assert same(cut[key], whole[key]), key
 
 
 def batches(world, rank, epoch, done=0, workers=0, count=21):
