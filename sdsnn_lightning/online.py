@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sdsnn_lightning.classifier import Classifier, network_inputs
+from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.segments import carried_states, check_steps, cut
 from sdsnn_lightning.types import Batch
 
@@ -48,8 +49,18 @@ class OnlineClassifier(Classifier):
         """Checks that the network is the same function step by step.
 
         Raises:
-            ConfigError: If something besides its neurons mixes time steps.
+            ConfigError: If something besides its neurons mixes time steps, or `lean_memory` or a precision that scales
+                losses is set.
         """
+        if self.lean_memory:
+            raise ConfigError(
+                "model.init_args.lean_memory saves nothing where OnlineClassifier keeps one time step; leave it out"
+            )
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            raise ConfigError(  # its gradients would underflow before the scaled loss is known
+                "OnlineClassifier takes its gradients without the scaled loss of trainer.precision: 16-mixed; "
+                "set bf16-mixed or 32-true"
+            )
         check_steps(self.network, self._datamodule)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -4,6 +4,7 @@ from typing import ClassVar
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 
 from sdsnn_lightning import OnlineClassifier, Output, SegmentedClassifier
@@ -161,6 +162,20 @@ def test_a_convolutional_network_trains(tmp_path, kind):
     moved = [not torch.equal(p, q) for p, q in zip(student.parameters(), before, strict=True)]
     assert sum(moved) > 0.9 * len(moved)
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
+
+
+@pytest.mark.parametrize(
+    ("lean", "plugins", "said"),
+    [
+        (True, [], "lean_memory saves nothing where"),
+        (False, [MixedPrecision("16-mixed", "cpu")], "set bf16-mixed or 32-true"),  # as on a GPU
+    ],
+)
+def test_what_steps_of_their_own_cannot_use_is_refused(tmp_path, lean, plugins, said):
+    student = SEWResNet(10, modality="events", channels=2, width=0.05)
+    model = OnlineClassifier(student, num_classes=10, optimizer=torch.optim.SGD, lean_memory=lean)
+    with pytest.raises(ConfigError, match=said):
+        Trainer(max_steps=1, plugins=plugins, **QUIET).fit(model, events(tmp_path))
 
 
 def test_a_network_that_mixes_steps_elsewhere_is_refused(tmp_path):
