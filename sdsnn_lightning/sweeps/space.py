@@ -164,6 +164,8 @@ def read_sweep(path: Path, extra: tuple[str, ...] = ()) -> Sweep:
     if not isinstance(content["space"], dict):
         raise refuse("space", "give how each key varies, for instance model.init_args.alpha: {grid: [0.3, 0.5]}")
     space = {str(key): _range(f"{path}: space", str(key), entry) for key, entry in content["space"].items()}
+    if content.get("num_samples", 1) > 1 and all(entry.kind == "grid" for entry in space.values()):
+        raise refuse("num_samples", "more than 1 repeats the trials of a grid; vary seed_everything in space instead")
     options = ("mode", "num_samples", "seed", "scheduler", "grace_epochs", "reduction_factor", "test")
     chosen = {key: content[key] for key in options if key in content}
     files = tuple(str(file) for file in config)

@@ -102,6 +102,7 @@ def test_everything_not_said_has_a_default(write):
         ({"mode": "best"}, "mode: 'best' is none of max, min"),
         ({"scheduler": "pbt"}, "scheduler: 'pbt' is none of none, asha"),
         ({"num_samples": 0}, "num_samples: 0; give a whole number of at least 1"),
+        ({"num_samples": 2, "space": {"a": {"grid": [1, 2]}}}, "num_samples: more than 1 repeats the trials of a grid"),
         ({"reduction_factor": 1}, "reduction_factor: 1"),
         ({"resources": {"cpu": 2}}, "resources: give cpus and gpus"),
         ({"resources": {"cpus": 0}}, "resources.cpus: 0"),
