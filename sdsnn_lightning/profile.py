@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sdsnn_lightning.checkpoints import WholeCheckpoints
 from sdsnn_lightning.classifier import network_inputs
-from sdsnn_lightning.cli import DEFAULTS, example
+from sdsnn_lightning.cli import DEFAULTS, example, program
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.experiment import Experiment, LastCheckpoint
 from sdsnn_lightning.faults import plain_errors
@@ -215,4 +215,5 @@ def main(words: list[str]) -> None:
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     modes: dict[str, Any] = {"parser_mode": "omegaconf+"}
     subcommand = {"profile": {"default_config_files": [str(DEFAULTS)], "epilog": example("profile"), **modes}}
-    ProfileExperiment(args=["profile", *words], parser_kwargs={**modes, **subcommand}, trainer_class=Profiler)
+    parsers = {**modes, **subcommand, "prog": program()}
+    ProfileExperiment(args=["profile", *words], parser_kwargs=parsers, trainer_class=Profiler)

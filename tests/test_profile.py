@@ -183,6 +183,12 @@ def test_peak_memory_is_what_is_alive_at_once():
     assert peak_memory(Wide(), (x,)) == pytest.approx(8 * 2**20, rel=0.01)
 
 
+def test_an_unknown_key_names_the_program_that_has_the_others(workdir, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/somewhere/sdsnn_lightning/__main__.py"])
+    said = refusal(capsys, "profile", "--nothing", "3")
+    assert said.endswith("(all keys: python -m sdsnn_lightning profile --help)")
+
+
 def test_latency_is_the_median_of_passes():
     network = Net(lambda net, x: x)
     network.readout = lambda logits: logits
