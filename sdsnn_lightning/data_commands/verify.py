@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sdsnn_lightning.cores import read_ahead
 from sdsnn_lightning.data_commands.catalogue import SETS, find_set, how_to_get
 from sdsnn_lightning.data_commands.sets import PARTS
-from sdsnn_lightning.errors import DataError, one_line
+from sdsnn_lightning.errors import DataError, UserError, one_line
 from sdsnn_lightning.progress import watched
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _damage(read: Callable[..., object], *args: Any) -> list[str]:
     """What is wrong with one file."""
     try:
         read(*args)
-    except DataError as error:
+    except UserError as error:  # too few classes, for one, which is for a run to change, or for who keeps the data
         return [one_line(error)]
     return []
 

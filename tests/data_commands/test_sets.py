@@ -192,6 +192,11 @@ def test_event_recordings_are_read(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     (line,) = read_set("cifar10-dvs", tmp_path)[1]
     assert line.startswith(f"{path} breaks off within an event: 5 bytes")
+    shutil.rmtree(tmp_path / "cup")
+    number, damages = read_set("cifar10-dvs", tmp_path)
+    assert number == 2
+    assert damages[0].startswith(f"{tmp_path}: the classes are ['pen']; name two or more")
+    assert len(damages) == 2
 
 
 @pytest.mark.parametrize(
