@@ -6,14 +6,12 @@ import time
 from pathlib import Path
 from typing import Any, Optional
 
-import yaml
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichModelSummary, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichModelSummary, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import distributed
 
 from sdsnn_lightning import runs, slurm
@@ -28,55 +26,10 @@ from sdsnn_lightning.loggers import MetricsFile, Wandb
 from sdsnn_lightning.metrics.prefixes import PrefixRecord
 from sdsnn_lightning.parser import Parser
 from sdsnn_lightning.predict import PredictionWriter
+from sdsnn_lightning.run_files import LastCheckpoint, RunCheckpoint, SaveConfig
 from sdsnn_lightning.run_pictures import RunPictures
 from sdsnn_lightning.teacher_first import config_files, train_missing_teacher
-from sdsnn_lightning.wandb_record import WandbRecord, note_config
-
-
-class RunCheckpoint(ModelCheckpoint):
-    """Keeps the best checkpoint by validation as `best.ckpt`; the `checkpoint:` section of an experiment."""
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps the state after every epoch as `last.ckpt`, to continue from, and the one before it as `previous.ckpt`.
-
-    Not `save_last` of the callback above: that copies the best checkpoint, and only when there is a new one.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keeps the state of an epoch that Ctrl-C or SIGTERM ends early; other errors leave that of the last epoch.
-
-        Several processes stop at one step on SIGTERM (`StopTogether`), but not on Ctrl-C: then the last epoch's stays.
-        """
-        if not isinstance(exception, (KeyboardInterrupt, SIGTERMException)) or trainer.state.fn != TrainerFn.FITTING:
-            return
-        together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
-        if together and trainer.training and not self._should_skip_saving_checkpoint(trainer):
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
-        if Path(self.best_model_path).is_file():
-            rank_zero_info(f"stopped; to go on, repeat the command with --ckpt_path {self.best_model_path}")
-
-
-class SaveConfig(SaveConfigCallback):
-    """Saves the resolved configuration as `config.yaml` in the run folder and notes it in W&B.
-
-    It repeats the run from its start and in another folder: without the number of this one and a checkpoint in it.
-    """
-
-    def __init__(self, parser: LightningArgumentParser, config: Any, **kwargs: Any) -> None:
-        saved, resumed = config.clone(), config.get("ckpt_path")
-        saved.version = None
-        if resumed and runs.version_of(Path(resumed), Path(config.runs), config.name) is not None:
-            saved.ckpt_path = None
-        super().__init__(parser, saved, **kwargs)
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Notes the configuration in W&B; the base class has written the file."""
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        note_config(trainer, config)
+from sdsnn_lightning.wandb_record import WandbRecord
 
 
 def close_process_group() -> None:

@@ -18,12 +18,13 @@ from sdsnn_lightning.checkpoints import WholeCheckpoints
 from sdsnn_lightning.classifier import network_inputs
 from sdsnn_lightning.cli import DEFAULTS, example, program
 from sdsnn_lightning.errors import ConfigError
-from sdsnn_lightning.experiment import Experiment, LastCheckpoint
+from sdsnn_lightning.experiment import Experiment
 from sdsnn_lightning.faults import plain_errors
 from sdsnn_lightning.memory import keep_freed_memory
 from sdsnn_lightning.metrics.cost import device_name, latency, peak_memory
 from sdsnn_lightning.metrics.energy import RULES, EnergyReport, EnergyScore
 from sdsnn_lightning.quiet import keep_quiet
+from sdsnn_lightning.run_files import LastCheckpoint
 from sdsnn_lightning.types import Batch
 from sdsnn_lightning.whole import write_text
 
