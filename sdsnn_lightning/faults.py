@@ -29,6 +29,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errn
 GONE = (errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.ENODEV)
 LOADER_DIED = r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)"
 NO_MEMORY = r"DefaultCPUAllocator: (can't|not enough) "
+BATCH_OF_ONE = "Expected more than 1 value per channel when training"  # torch's batch norm
 PEER_DIED = r"gloo|NCCL|Connection (closed|reset|refused) by peer|Broken pipe|TCPStore"
 _GO_ON = "then go on with --ckpt_path last"
 _FIRST_PROCESS = "SDSNN_FIRST_PROCESS"
@@ -44,7 +45,8 @@ def plain_errors(folder: Path) -> Iterator[None]:
         folder: Where the run writes; named where the error names no file.
 
     Raises:
-        ConfigError: If a file cannot be written, Lightning refuses the configuration, or memory does not suffice.
+        ConfigError: If a file cannot be written, Lightning refuses the configuration, a batch is too small to
+            normalise, or memory does not suffice.
         DataError: If a file that was there before is gone.
         ProcessLostError: If a loader process, or another process of a distributed run, died.
     """
@@ -83,6 +85,11 @@ def plain_errors(folder: Path) -> Iterator[None]:
             raise ConfigError(one_line(error)) from error
         raise
     except (ValueError, ImportError, AttributeError) as error:
+        if BATCH_OF_ONE in str(error):
+            raise ConfigError(
+                f"a batch norm was given one number a channel ({one_line(error)}): "
+                "set data.init_args.batch_size to at least 2, or use more time steps"
+            ) from error
         if _complaint_of_lightning(error):
             raise ConfigError(one_line(error)) from error
         raise

@@ -184,6 +184,13 @@ def test_a_data_folder_that_vanishes_is_told_in_one_line(place, capsys, workers)
     assert same(first["state_dict"], second["state_dict"])
 
 
+def test_a_batch_that_is_too_small_to_normalise_names_its_size():
+    said = r"one number a channel .*batch_size to at least 2"
+    with pytest.raises(ConfigError, match=said) as caught, plain_errors(FOLDER):
+        torch.nn.BatchNorm1d(3)(torch.ones(1, 3))
+    assert "\n" not in str(caught.value)
+
+
 def test_too_little_memory_names_what_takes_less():
     said = "no memory is left .*; lower data.init_args.batch_size"
     with pytest.raises(ConfigError, match=said) as caught, plain_errors(FOLDER):
