@@ -14,7 +14,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.errors import ConfigError, first_line
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 """The newest state of a run, the one before it, and that of the best validation, in the run's folder `checkpoints`."""
@@ -96,7 +96,7 @@ def _reason(error: Exception) -> str:
     """The first line of an error, or its type."""
     if "weights_only" in str(error):  # torch's advice to load it all the same is none for a foreign file
         return "it holds Python objects, which may run code, or is no file of torch's"
-    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+    return first_line(error)
 
 
 def _unreadable(what: str, error: Exception) -> ConfigError:

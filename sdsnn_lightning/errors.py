@@ -1,5 +1,7 @@
 """Errors meant for people: one line that names the file or key, and the cure."""
 
+import textwrap
+
 
 class UserError(Exception):
     """A mistake the user can mend. The command line prints its one-line message without a traceback."""
@@ -19,6 +21,20 @@ class NonFiniteLossError(UserError):
 
 class ProcessLostError(UserError):
     """A loader process or another process of a distributed run died. The message says how to go on."""
+
+
+def first_line(error: object, most: int = 160) -> str:
+    """The beginning of another library's message.
+
+    Args:
+        error: Whatever was raised, or its reason.
+        most: Characters; what is longer is cut between two words.
+
+    Returns:
+        The first line of the message, or the error's type where it has none.
+    """
+    text = str(error).strip()
+    return textwrap.shorten(text.splitlines()[0], most, placeholder=" ...") if text else type(error).__name__
 
 
 def one_line(error: BaseException) -> str:

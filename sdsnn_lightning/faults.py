@@ -21,7 +21,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
-from sdsnn_lightning.errors import ConfigError, DataError, ProcessLostError, one_line
+from sdsnn_lightning.errors import ConfigError, DataError, ProcessLostError, first_line, one_line
 
 # What a full disk, a folder without rights or a file in the place of a folder answers.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
@@ -67,19 +67,19 @@ def plain_errors(folder: Path) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or re.search(NO_MEMORY, str(error)):
             raise ConfigError(
-                f"no memory is left ({one_line(error)[:160]}); lower data.init_args.batch_size or the network's "
+                f"no memory is left ({first_line(error)}); lower data.init_args.batch_size or the network's "
                 "width, or set model.init_args.lean_memory: true"
             ) from error
         if re.search(LOADER_DIED, str(error)):
             if lost := lost_files():
                 raise DataError(_lost(lost)) from error
             raise ProcessLostError(
-                f"a loader process died ({str(error).splitlines()[0]}), as the system does it where memory is short; "
+                f"a loader process died ({first_line(error)}), as the system does it where memory is short; "
                 f"lower data.init_args.num_workers or batch_size, {_GO_ON}"
             ) from error
         if distributed.is_available() and distributed.is_initialized() and re.search(PEER_DIED, str(error)):
             raise ProcessLostError(
-                f"another process of this run is gone ({str(error).splitlines()[0][:120]}); see what it said, {_GO_ON}"
+                f"another process of this run is gone ({first_line(error)}); see what it said, {_GO_ON}"
             ) from error
         if _complaint_of_lightning(error):
             raise ConfigError(one_line(error)) from error

@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.errors import ConfigError, first_line
 from sdsnn_lightning.runs import metric_rows, process_rank
 from sdsnn_lightning.whole import write_text
 
@@ -185,7 +185,7 @@ class RunLogger(WandbLogger):
                 try:
                     _ = super().experiment
                 except (wandb.Error, OSError) as error:
-                    reason = f"W&B at {server} takes no run ({_first_line(error)})"
+                    reason = f"W&B at {server} takes no run ({first_line(error)})"
                     wandb.teardown()  # its process would hold the id of the run that did not start
         if reason is not None:
             self._wandb_init["mode"] = "offline"
@@ -195,9 +195,7 @@ class RunLogger(WandbLogger):
         try:
             run = super().experiment
         except (wandb.Error, OSError, ValueError) as error:
-            raise ConfigError(
-                f"wandb: {_first_line(error)}; correct the section or set wandb.mode: disabled"
-            ) from error
+            raise ConfigError(f"wandb: {first_line(error)}; correct the section or set wandb.mode: disabled") from error
         if reason is not None:
             rank_zero_info(f"{reason}: the run is kept in {self.save_dir}; to send it later: {self._sync(run.id)}")
         if self.id_file is not None:
@@ -254,7 +252,7 @@ class RunLogger(WandbLogger):
 
     def _give_up(self, error: Exception) -> None:
         self.broken = True
-        rank_zero_warn(f"W&B takes no more values ({_first_line(error)}): the run goes on; metrics.csv has them all")
+        rank_zero_warn(f"W&B takes no more values ({first_line(error)}): the run goes on; metrics.csv has them all")
 
     def finalize(self, status: str) -> None:
         """Ends the W&B run; W&B files are whole from here on. A server that is gone is not waited for long."""
@@ -285,9 +283,4 @@ def unreachable(server: str) -> str | None:
     except HTTPError:
         return None
     except (OSError, HTTPException, ValueError) as error:
-        return f"W&B at {server} does not answer ({_first_line(getattr(error, 'reason', None) or error)})"
-
-
-def _first_line(error: object) -> str:
-    """The first line of a message, or its type where there is none."""
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        return f"W&B at {server} does not answer ({first_line(getattr(error, 'reason', None) or error)})"

@@ -22,7 +22,7 @@ import numpy as np
 
 from sdsnn_lightning.data.hdf5_target import Hdf5Target
 from sdsnn_lightning.data.spike_rules import SpikeChunk, check_spikes
-from sdsnn_lightning.errors import DataError
+from sdsnn_lightning.errors import DataError, first_line
 from sdsnn_lightning.whole import whole_file
 
 AT_ONCE = 256
@@ -152,9 +152,8 @@ class SpikeFile:
         try:
             yield
         except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
-                f"{self.path} cannot be read as HDF5, it is truncated or another kind of file ({why}); "
+                f"{self.path} cannot be read as HDF5, it is truncated or another kind of file ({first_line(error)}); "
                 "fetch it again and replace it"
             ) from None
 

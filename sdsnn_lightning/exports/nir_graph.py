@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.errors import ConfigError, first_line
 from sdsnn_lightning.exports.nir_layers import NEURONS, NORMS, SILENT, GraphMaker, sample_shape
 from sdsnn_lightning.exports.nir_neurons import DT, refusal
 from sdsnn_lightning.exports.nir_read import compare_nir
@@ -51,7 +51,7 @@ def to_nir(network: nn.Module, frames: tuple[Tensor, ...], time_step_ms: float |
     try:
         graph = _Tracer().trace(step.network)
     except Exception as error:  # control flow over tensors raises many types
-        why = str(error).strip().splitlines()[0][:120]
+        why = first_line(error)
         raise _refused(who, [*_unknown_layers(step.network)[: SHOWN - 1], f"forward pass like this ({why})"]) from None
     output = next(node for node in graph.nodes if node.op == "output").args[0]
     made: Any = output.args if isinstance(output, fx.Node) else output

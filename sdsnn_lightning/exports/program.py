@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sdsnn_lightning.errors import ConfigError
+from sdsnn_lightning.errors import ConfigError, first_line
 from sdsnn_lightning.exports.streaming import Agreement, State, check_stream, stream
 from sdsnn_lightning.whole import whole_path
 
@@ -73,7 +73,7 @@ def save_program(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> 
         with torch.no_grad():
             program = torch.export.export(wrapped, (*frames, state), dynamic_shapes=(moving,))
     except Exception as error:  # torch raises many types
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = first_line(error, 200)
         raise ConfigError(
             f"{type(network).__name__} cannot be captured by torch.export ({reason}); export its weights (--to weights)"
         ) from error
