@@ -227,8 +227,7 @@ def load_network_state(path: Path, what: str) -> tuple[dict[str, Tensor], dict[s
         raise ConfigError(f"{what} holds no state dict of a network; give another path")
     if "state_dict" not in content:
         return content, {}
-    prefix = "network."
-    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    weights = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
     return weights or state, content
 
 
@@ -245,9 +244,7 @@ def check_state(expected: Mapping[str, Any], found: Mapping[str, Any], what: str
     """
     differences = [f"{key} is missing" for key in expected if key not in found]
     differences += [f"{key} is not expected" for key in found if key not in expected]
-    for key, value in expected.items():
-        if key not in found or not isinstance(value, Tensor):
-            continue
+    for key, value in ((key, x) for key, x in expected.items() if key in found and isinstance(x, Tensor)):
         if not isinstance(found[key], Tensor):
             differences.append(f"{key} is a {type(found[key]).__name__}")
         elif found[key].shape != value.shape:
