@@ -90,7 +90,8 @@ class Distiller(Classifier):
         self._teacher_loaded = False
         shares = [] if alpha is None else [weight_at(alpha, k / 100) for k in range(101)]
         if wrong := [share for share in shares if not 0 <= share <= 1]:
-            raise ConfigError(f"model.init_args.alpha is {wrong[0]}; set it between 0 and 1")
+            share = f"{wrong[0]:g}" if isinstance(alpha, Schedule) else alpha
+            raise ConfigError(f"model.init_args.alpha is {share}; set it between 0 and 1")
         self.alpha = alpha
         self.teacher_cache = None if teacher_cache is None else TeacherCache(teacher_cache)
         self.adapters = nn.ModuleDict()
