@@ -6,6 +6,7 @@ refuses otherwise. A teacher whose weights change (a curriculum promotes another
 the teacher gave in another batch: the same up to the rounding of matrix products that depends on a sample's row.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from sdsnn_lightning.classifier import network_inputs, run_network
+from sdsnn_lightning.compiled import compile_loop
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.types import Output, View
 
@@ -73,15 +75,52 @@ def sample_keys(inputs: tuple[Tensor, ...]) -> list[Key]:
     """
     keys: list[list[Any]] = [[] for _ in range(inputs[0].shape[1])]
     for x in inputs:
-        batch = x.transpose(0, 1).contiguous()
+        whole = x.transpose(0, 1)
+        once = tuple(slice(1 if axis and not step else None) for axis, step in enumerate(whole.stride()))
+        batch = whole[once].contiguous()  # equal copies, as of a grey channel, tell nothing more
         data = batch.view(len(batch), -1).view(torch.uint8)
-        words = nn.functional.pad(data, (0, -data.shape[1] % 8)).view(torch.int64)
-        words = words ^ (words >> 31)  # what differs in its upper bits alone differs in its lower ones, too
-        factors = _factors(words.shape[1], words.device)
-        sums = torch.stack([(words * factor).sum(1) for factor in factors], 1).tolist()
+        if data.shape[1] % 8:
+            data = nn.functional.pad(data, (0, -data.shape[1] % 8))
+        words = data.view(torch.int64)
+        sums = sums_of_words(words, _factors(words.shape[1], words.device)).tolist()
         for key, pair in zip(keys, sums, strict=True):
-            key += [str(x.dtype), tuple(batch.shape[1:]), *pair]
+            key += [str(x.dtype), tuple(whole.shape[1:]), *pair]
     return [tuple(key) for key in keys]
+
+
+def sums_of_words(words: Tensor, factors: Tensor) -> Tensor:
+    """Adds up the mixed words of every sample, each times a factor, modulo 2^64.
+
+    Args:
+        words: int64 `[B, N]`.
+        factors: int64 `[2, N]`.
+
+    Returns:
+        int64 `[B, 2]`.
+    """
+    if words.device.type == "cpu":
+        sums = torch.empty(len(words), 2, dtype=torch.int64)
+        _loop()(words.numpy(), factors.numpy(), sums.numpy())
+        return sums
+    words = words ^ (words >> 31)  # what differs in its upper bits alone differs in its lower ones, too
+    return torch.stack([(words * factor).sum(1) for factor in factors], 1)
+
+
+@functools.cache
+def _loop() -> Callable[..., None]:
+    """`sums_of_words` in one pass over the words, compiled; late, because importing numba takes a second."""
+
+    @compile_loop
+    def loop(words: Any, factors: Any, sums: Any) -> None:
+        for b in range(len(words)):
+            first = second = 0
+            for i in range(words.shape[1]):
+                word = words[b, i] ^ (words[b, i] >> 31)
+                first += word * factors[0, i]
+                second += word * factors[1, i]
+            sums[b, 0], sums[b, 1] = first, second
+
+    return loop
 
 
 _FACTORS: dict[tuple[int, torch.device], Tensor] = {}

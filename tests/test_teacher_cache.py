@@ -9,7 +9,7 @@ from toy import ToyNet as Student
 from sdsnn_lightning.distiller import Distiller
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.strategies.base import Strategy
-from sdsnn_lightning.teacher_cache import TeacherCache, sample_keys
+from sdsnn_lightning.teacher_cache import TeacherCache, sample_keys, sums_of_words
 
 
 class Both(Strategy):
@@ -134,3 +134,22 @@ def test_refusals(tmp_path, data, teacher, reason):
 def test_a_size_that_is_none(gigabytes):
     with pytest.raises(ConfigError, match="teacher_cache"):
         TeacherCache(gigabytes)
+
+
+def test_sums_of_words_wrap_around_like_torchs():
+    words, factors = torch.randint(-(2**63), 2**63 - 1, (2, 5, 1001), generator=torch.Generator().manual_seed(0))
+    factors = factors[:2]
+    mixed = words ^ (words >> 31)
+    expected = torch.stack([(mixed * factor).sum(1) for factor in factors], 1)
+    assert torch.equal(sums_of_words(words, factors), expected)
+
+
+def test_equal_copies_of_a_channel_are_looked_at_once():
+    grey = torch.rand(4, 6, 1, 5, 5)
+    copies = grey.expand(-1, -1, 3, -1, -1)
+    keys = sample_keys((copies,))
+    assert len(set(keys)) == 6
+    assert keys == sample_keys((grey.clone().expand(-1, -1, 3, -1, -1),))
+    assert not set(keys) & set(sample_keys((grey,)))  # another shape, another input
+    one = grey[:, :1].expand(-1, 6, -1, -1, -1)  # six times the same sample
+    assert len(set(sample_keys((one,)))) == 1
