@@ -14,6 +14,8 @@ from sdsnn_lightning.errors import ConfigError, UserError, one_line
 
 LONGEST_NAME = 255
 """Bytes of a name of a file or folder on the usual file systems."""
+KEPT_NAMES = ("last", "previous")
+"""Of the checkpoints to go on from."""
 LARGEST_SEED = 2**32 - 1
 """Of numpy."""
 _NO_REASON = ("Does not validate", "Expected a ", "Not a valid subclass")
@@ -83,7 +85,9 @@ def check_options(options: Mapping[str, Any], fits: bool) -> None:
     for key in ("trainer", "checkpoint", "wandb"):
         if options.get(key) is None:
             raise ConfigError(f"{key} is empty in the configuration; give its values, or take the key out for defaults")
-    trainer = options["trainer"]
+    trainer, filename = options["trainer"], options["checkpoint"].get("filename")
+    if filename in KEPT_NAMES:
+        raise ConfigError(f"checkpoint.filename is {filename}, as every epoch is named; give another name: best")
     if trainer.get("accumulate_grad_batches", 1) < 1:
         raise ConfigError(
             f"trainer.accumulate_grad_batches is {trainer['accumulate_grad_batches']}; set it to at least 1"

@@ -132,6 +132,7 @@ def with_callback(kind, **arguments):
         (["--trainer.val_check_interval", "0"], "val_check_interval is 0; set it above 0"),
         (["--trainer.gradient_clip_val", "-0.1"], "gradient_clip_val is -0.1; set it above 0, or leave it out"),
         (["--trainer.limit_train_batches", "0"], "limit_train_batches is 0, so nothing would be trained"),
+        (["--checkpoint.filename", "last"], "checkpoint.filename is last, as every epoch is named; give another name"),
         (["--seed_everything", "-5"], "seed_everything is -5; set it from 0 to 4294967295"),
         (["--seed_everything", "5000000000"], "seed_everything is 5000000000; set it from 0"),
         (["--checkpoint.mode", "up"], "checkpoint: `mode` can be min, max but got up; correct it"),
