@@ -93,7 +93,7 @@ class Classifier(PlateauModule):
             label_smoothing: Of the cross-entropy, in [0, 1).
             view: Which of the batch's two views over time the network sees.
             lean_memory: Whether spikes are kept for backward as bits, and currents computed again: the same gradients
-                in about 0.6 of the memory, for up to a third more time; see `sdsnn_lightning.lean`.
+                in about 0.6 of the memory, for a fifth to a third more time; see `sdsnn_lightning.lean`.
 
         Raises:
             ConfigError: If `label_smoothing` is out of its range.
