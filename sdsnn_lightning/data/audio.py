@@ -1,12 +1,13 @@
 """Sound: waveforms from files, and the augmentation of waveforms on the device."""
 
+import math
 import struct
-from math import gcd
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from sdsnn_lightning.errors import DataError
 
@@ -68,7 +69,7 @@ def to_mono(waveform: np.ndarray, file_rate: int, sample_rate: int, samples: int
     if file_rate != sample_rate:
         from scipy.signal import resample_poly
 
-        divisor = gcd(sample_rate, file_rate)
+        divisor = math.gcd(sample_rate, file_rate)
         mono = resample_poly(mono, sample_rate // divisor, file_rate // divisor).astype(np.float32)
     if samples is not None:
         mono = np.pad(mono[:samples], (0, max(0, samples - len(mono))))
@@ -95,6 +96,49 @@ def load_waveform(path: str | Path, sample_rate: int, samples: int | None = None
 def to_int16(waveform: np.ndarray) -> np.ndarray:
     """Quantises float `[S]` in [-1, 1] to int16; exact for what was read from 16-bit PCM."""
     return np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
+
+
+class SincResample(nn.Module):
+    """Resamples waveforms on the device as torchaudio's `Resample` does by default.
+
+    Each output sample is a sum over the input under a sinc, cut off at 0.99 of the lower of both half rates and tapered
+    by a squared cosine to six zero crossings (J. O. Smith, "Digital Audio Resampling"). SpikeSCR's official front-end
+    has this one; it lets a little of what lies above the new half rate through.
+    """
+
+    kernels: Tensor
+
+    def __init__(self, rate: int, new_rate: int, crossings: int = 6, cutoff: float = 0.99) -> None:
+        """Creates the transform.
+
+        Args:
+            rate: Rate of the waveforms in Hz.
+            new_rate: Rate wanted in Hz.
+            crossings: Zero crossings of the sinc to either side.
+            cutoff: End of the pass band, in units of the lower half rate.
+        """
+        super().__init__()
+        divisor = math.gcd(rate, new_rate)
+        self.stride, self.phases = rate // divisor, new_rate // divisor
+        band = min(self.stride, self.phases) * cutoff  # samples of the sinc in one `stride` of input
+        self.reach = math.ceil(crossings * self.stride / band)
+        taps = torch.arange(-self.reach, self.reach + self.stride, dtype=torch.float64) / self.stride
+        phase = torch.arange(self.phases, dtype=torch.float64)[:, None] / self.phases
+        offset = ((taps - phase) * band).clamp(-crossings, crossings)
+        kernels = torch.sinc(offset) * torch.cos(math.pi * offset / (2 * crossings)).square() * band / self.stride
+        self.register_buffer("kernels", kernels.float()[:, None], persistent=False)  # [phases, 1, taps]
+
+    def length(self, samples: int) -> int:
+        """Samples of the output for `samples` of the input."""
+        return math.ceil(samples * self.phases / self.stride)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Resamples `[B, S]`, float32, to `[B, length(S)]`; itself where both rates are equal."""
+        if self.phases == self.stride:
+            return waveform
+        padded = functional.pad(waveform, (self.reach, self.reach + self.stride))
+        phases = functional.conv1d(padded[:, None], self.kernels, stride=self.stride)  # [B, phases, S / stride]
+        return phases.transpose(1, 2).flatten(1)[:, : self.length(waveform.shape[-1])]
 
 
 def random_shift(waveform: Tensor, most: int) -> Tensor:

@@ -94,10 +94,8 @@ class SpeechCommands(DataModule):
             step_ms: Duration of one time step of the student's view in milliseconds.
             teacher_step_ms: The same of the teacher's view; as the student's by default.
             front_end: `clean` (ours) or `spikescr` (SpikeSCR's official one), see `LogMel`. The latter's training
-                augmentation is SpecAugment alone, and its sound is 8 kHz: resampled when it is decoded, by a sharper
-                filter than the official one, to 16 bits. On real words the mel bins are 0.2 dB apart on average up to
-                3 kHz and 1 dB louder above it; quiet ones, where the official filter lets sound above 4 kHz through,
-                by 10 dB and more.
+                augmentation is SpecAugment alone. Its recordings are kept at 16 kHz and brought to 8 kHz on the device
+                by the official filter.
             hop: Samples between two frames of the spectrogram. One time step by default, so that each step is one
                 frame; a number, at most a time step, computes finer frames and averages them in power (`clean` only).
             n_mels: Mel bins; the front-end's by default, as all of the next: 40 or 140.
@@ -105,7 +103,8 @@ class SpeechCommands(DataModule):
             f_min: Lower end of the mel filters in Hz; 20 or 50.
             f_max: Upper end of the mel filters in Hz; half the sample rate.
             allow_above_nyquist: Accept empty filters above half the sample rate, and have SpikeSCR's up to 14 kHz.
-            sample_rate: Rate in Hz; recordings of another rate are resampled. 16000 or 8000.
+            sample_rate: Rate in Hz of the sound behind the spectrogram, 16000 or 8000; recordings of another rate
+                are resampled.
             seconds: Length that recordings are cut or padded to.
             augment: Augment the training recordings: shift, scale, add white noise and mask (SpecAugment), or as the
                 front-end says.
@@ -136,7 +135,7 @@ class SpeechCommands(DataModule):
         if download and source == "simulated":
             raise ConfigError("data.init_args.download: source simulated needs no download; set source: auto or real")
         self.log_mel = LogMel(sample_rate, n_fft, n_mels, f_min, f_max, front_end, allow_above_nyquist)
-        self.sample_rate = self.log_mel.sample_rate
+        self.sample_rate = self.log_mel.recorded_rate  # of the waveforms; that of the spectrogram may be lower
         self.samples, self.hop = round(self.sample_rate * seconds), hop
         self.augment, self.augment_teacher, self.mask_fill = augment, augment_teacher, mask_fill
         self.noise_probability = noise_probability
@@ -172,21 +171,22 @@ class SpeechCommands(DataModule):
 
     def _frames(self, key: str, step_ms: float) -> tuple[int, int]:
         """Hop in samples and number of time steps of a view; `key` names the argument in errors."""
-        exact = self.sample_rate * step_ms / 1000
+        rate, samples = self.log_mel.sample_rate, self.log_mel.resample.length(self.samples)
+        exact = rate * step_ms / 1000
         step = round(exact) if math.isfinite(exact) else 0
         if step < 1 or abs(exact - step) > 1e-6:
             raise ConfigError(
-                f"data.init_args.{key} is {step_ms}, {exact:g} samples at {self.sample_rate} Hz; "
+                f"data.init_args.{key} is {step_ms}, {exact:g} samples at {rate} Hz; "
                 "set it to a whole number of samples"
             )
         hop = step if self.hop is None else self.hop
-        if not 1 <= hop <= step <= self.samples or hop > self.log_mel.n_fft:
-            most = min(self.samples, self.log_mel.n_fft if self.hop is None else self.samples)
+        if not 1 <= hop <= step <= samples or hop > self.log_mel.n_fft:
+            most = min(samples, self.log_mel.n_fft if self.hop is None else samples)
             raise ConfigError(
                 f"data.init_args.{key} is {step_ms}, {step} samples; set it to {1 if self.hop is None else hop} to "
                 f"{most} samples, the hop and the window (n_fft), or change hop"
             )
-        return hop, self.log_mel.frames(self.samples, hop) if self.hop is None else self.samples // step
+        return hop, self.log_mel.frames(self.samples, hop) if self.hop is None else samples // step
 
     def prepare_data(self) -> None:
         """Fetches or simulates the set where that is asked for, and decodes all recordings into the cache. One process.

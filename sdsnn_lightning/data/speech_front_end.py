@@ -1,5 +1,6 @@
 """Log-mel spectrograms of waveforms on the device, at any hop, and SpecAugment on them."""
 
+import math
 import warnings
 from typing import Literal
 
@@ -8,6 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sdsnn_lightning.data.audio import SincResample
 from sdsnn_lightning.errors import ConfigError
 
 FrontEnd = Literal["clean", "spikescr"]
@@ -18,6 +20,8 @@ FRONT_ENDS: dict[FrontEnd, dict[str, float]] = {
     "spikescr": {"sample_rate": 8000, "n_fft": 256, "n_mels": 140, "f_min": 50.0},
 }
 """What `LogMel` takes for an argument that is not given."""
+SPIKESCR_RECORDED = 16000
+"""Rate in Hz of the recordings that SpikeSCR's front-end brings to its own."""
 SPIKESCR_F_MAX = 14000.0
 """Upper end of SpikeSCR's mel filters in Hz, 10 kHz above what its 8 kHz sound holds."""
 
@@ -30,10 +34,11 @@ class LogMel(nn.Module):
     `S // hop` frames and time steps come in round numbers.
 
     `spikescr` is the front-end of SpikeSCR (Wang et al., 2024, arXiv 2412.12858, as in the authors' code, which uses
-    torchaudio): reflection around the recording, HTK filters of unit height, `10 log10(max(power, 1e-10))`, no
-    normalisation, all `1 + S // hop` frames. Their filters reach up to 14 kHz at a sample rate of 8 kHz, so that 53 of
-    140 are empty and stay at -100 dB; that is done only where `allow_above_nyquist` is set. Up to 4 kHz, our default,
-    7 of 140 are empty, all at low frequencies, where filters are narrower than a bin of the 256-point transform.
+    torchaudio), on sound that `SincResample` brings from 16 to 8 kHz: reflection around the recording, HTK filters of
+    unit height, `10 log10(max(power, 1e-10))`, no normalisation, all `1 + S // hop` frames. Their filters reach up to
+    14 kHz at a sample rate of 8 kHz, so that 53 of 140 are empty and stay at -100 dB; that is done only where
+    `allow_above_nyquist` is set. Up to 4 kHz, our default, 7 of 140 are empty, all at low frequencies, where filters
+    are narrower than a bin of the 256-point transform.
 
     Neither style learns or stores anything.
     """
@@ -52,11 +57,12 @@ class LogMel(nn.Module):
         allow_above_nyquist: bool = False,
         eps: float | None = None,
         normalise: bool | None = None,
+        recorded_rate: int | None = None,
     ) -> None:
         """Creates the transform.
 
         Args:
-            sample_rate: Rate of the waveforms in Hz; 16000 (`clean`) or 8000 (`spikescr`) if None.
+            sample_rate: Rate in Hz of the sound that is transformed; 16000 (`clean`) or 8000 (`spikescr`) if None.
             n_fft: Window and transform length in samples; 512 or 256 if None.
             n_mels: Mel bins; 40 or 140 if None.
             f_min: Lower end of the lowest filter in Hz; 20 or 50 if None.
@@ -69,6 +75,8 @@ class LogMel(nn.Module):
             normalise: Subtract from every mel bin its mean over the recording, which removes the microphone and much
                 of the voice, then divide by one deviation a recording, which removes the gain. Only `clean` does by
                 default.
+            recorded_rate: Rate of the waveforms in Hz, resampled to `sample_rate`; the same (`clean`) or 16000
+                (`spikescr`) if None.
 
         Raises:
             ConfigError: If the filters reach above half the sample rate, where they would be constant.
@@ -77,6 +85,9 @@ class LogMel(nn.Module):
         preset = FRONT_ENDS[style]
         rate = int(preset["sample_rate"] if sample_rate is None else sample_rate)
         self.style, self.sample_rate = style, rate
+        recorded = rate if style == "clean" else SPIKESCR_RECORDED
+        self.recorded_rate = recorded if recorded_rate is None else recorded_rate
+        self.resample = SincResample(self.recorded_rate, rate)
         self.n_fft = int(preset["n_fft"] if n_fft is None else n_fft)
         self.n_mels = int(preset["n_mels"] if n_mels is None else n_mels)
         self.eps = eps if eps is not None else 1e-6 if style == "clean" else 1e-10
@@ -89,7 +100,8 @@ class LogMel(nn.Module):
                 f"f_min {f_min} and f_max {f_max} Hz must lie within 0 and half of sample_rate {rate}; correct them, "
                 "or set allow_above_nyquist: true to have empty filters"
             )
-        filters = _mel_filters(rate, self.n_fft, self.n_mels, f_min, f_max, htk=style == "spikescr")
+        triangles = _slaney_filters if style == "clean" else _htk_filters
+        filters = triangles(rate, self.n_fft, self.n_mels, f_min, f_max)
         empty = int((filters == 0).all(1).sum())
         known = style == "spikescr" and n_mels is None and n_fft is None  # as said above
         if empty and not known and not allow_above_nyquist:
@@ -101,24 +113,26 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
 
     def frames(self, samples: int, hop: int) -> int:
-        """Number of frames of a recording of `samples` samples."""
-        return samples // hop + (self.style == "spikescr")
+        """Number of frames of a recording of `samples` samples at `recorded_rate`, one every `hop` at `sample_rate`."""
+        return self.resample.length(samples) // hop + (self.style == "spikescr")
 
     def power(self, waveform: Tensor, hop: int) -> Tensor:
         """Mel power of waveforms `[B, S]` in [-1, 1] at one frame every `hop` samples -> `[B, frames, mels]`."""
+        frames = self.frames(waveform.shape[-1], hop)
         pad_mode = "constant" if self.style == "clean" else "reflect"
+        sound = self.resample(waveform)
         spectrum = torch.stft(
-            waveform, self.n_fft, hop, window=self.window, center=True, pad_mode=pad_mode, return_complex=True
+            sound, self.n_fft, hop, window=self.window, center=True, pad_mode=pad_mode, return_complex=True
         )  # [B, n_fft/2+1, 1 + S // hop]
-        power = torch.view_as_real(spectrum[..., : self.frames(waveform.shape[-1], hop)]).square().sum(-1)
+        power = torch.view_as_real(spectrum[..., :frames]).square().sum(-1)
         return (self.filters @ power).transpose(1, 2)
 
     def forward(self, waveform: Tensor, hop: int, steps: int | None = None) -> Tensor:
         """Computes the log-mel spectrogram.
 
         Args:
-            waveform: `[B, S]`, int16 or float in [-1, 1].
-            hop: Samples between two frames.
+            waveform: `[B, S]` at `recorded_rate`, int16 or float in [-1, 1].
+            hop: Samples between two frames, at `sample_rate`.
             steps: Time steps T. Frames are averaged in power down to T neighbouring groups, so that a coarser view
                 covers the same sound; None keeps all frames.
 
@@ -158,16 +172,25 @@ class LogMel(nn.Module):
         return log_mel.mean(1, keepdim=True) if fill == "mean" else log_mel.amin((1, 2), keepdim=True)
 
 
-def _mel_filters(rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float, htk: bool) -> Tensor:
-    """Triangular filters `[mels, n_fft/2+1]`: Slaney's scale and unit area, or HTK's scale and unit height."""
+def _slaney_filters(rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float) -> Tensor:
+    """Triangular filters on Slaney's scale, of unit area, `[mels, n_fft/2+1]`."""
     import librosa
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Empty filters")  # said by LogMel where it was not asked for
-        filters = librosa.filters.mel(
-            sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max, htk=htk, norm=None if htk else "slaney"
-        )
-    return torch.from_numpy(filters)
+        return torch.from_numpy(librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max))
+
+
+def _htk_filters(rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float) -> Tensor:
+    """Triangular filters on HTK's scale, of unit height, `[mels, n_fft/2+1]`.
+
+    In float32 as torchaudio computes them: near the ends of a filter its rounding is worth 0.005 dB.
+    """
+    low, high = (2595.0 * math.log10(1.0 + hertz / 700.0) for hertz in (f_min, f_max))
+    edges = 700.0 * (10.0 ** (torch.linspace(low, high, n_mels + 2) / 2595.0) - 1.0)  # Hz
+    widths, beyond = edges.diff(), edges - torch.linspace(0, rate // 2, n_fft // 2 + 1)[:, None]
+    rising, falling = -beyond[:, :-2] / widths[:-1], beyond[:, 2:] / widths[1:]
+    return torch.minimum(rising, falling).clamp_min(0.0).T.contiguous()
 
 
 def draw_bands(

@@ -109,6 +109,7 @@ def _normalisation(data: Any, name: str) -> dict[str, Any]:
             "hop_samples": data._frames("step_ms", data.step_ms)[0],
             "eps": mel.eps,
             "normalise": mel.normalise,
+            "recorded_rate_hz": mel.recorded_rate,
             "window_samples": data.samples,
         }
         unit = "natural logarithm of mel power" if mel.style == "clean" else "decibel of mel power"
