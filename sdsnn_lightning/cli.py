@@ -168,15 +168,15 @@ def _output_closed() -> bool:
 def _exit_code(end: SystemExit) -> int | str | None:
     """The Trainer ends with 1 on Ctrl-C and, though it was stopped, with 0 on SIGTERM; everything else stays.
 
-    All ranks stop together on SIGTERM, and only the first says so: it would be killed by its launcher, perhaps before
-    it is done, if another one ended with a code of its own.
+    All ranks stop together on either (`StopTogether`, which gives Ctrl-C its code), and only the first says so: it
+    would be killed by its launcher, perhaps before it is done, if another one ended with a code of its own.
     """
     if isinstance(end.__context__, KeyboardInterrupt):
         return INTERRUPTED
     if type(end).__name__ == "SIGTERMException":
         from sdsnn_lightning.runs import process_rank
 
-        return TERMINATED if process_rank() == 0 else 0
+        return (end.code or TERMINATED) if process_rank() == 0 else 0
     return end.code
 
 

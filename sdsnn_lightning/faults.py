@@ -12,15 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import distributed
 
+from sdsnn_lightning.cli import INTERRUPTED
 from sdsnn_lightning.errors import ConfigError, DataError, ProcessLostError, first_line, one_line
 
 # What a full disk, a folder without rights or a file in the place of a folder answers.
@@ -215,20 +217,33 @@ def _when_gone(parent: int, end: Callable[[], None]) -> None:
 
 
 class StopTogether(Callback):
-    """Ends a run of several processes on SIGTERM at one and the same step of all of them, whichever got the signal.
+    """Ends a run on SIGTERM or Ctrl-C between two steps; several processes at the same one, whichever got the signal.
 
     The one place where SIGTERM is handled: one process alone is left to Lightning, which ends it after the batch, but
     for one that accumulates gradients: it goes on to the next step, as those since the last are in no checkpoint.
     For several, Lightning's handler talks to the others in the middle of whatever they are talking about, and waits for
     ever where they wait for it. Ours only notes the signal; after every batch all of them ask each other.
+
+    Ctrl-C is taken the same way: Python would raise it in the middle of a step, where some weights are new and some
+    old. A second one does end the run at once.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._asked = self._agreed = self._handles = False
+        self._asked = self._agreed = self._handles = self._interrupted = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
+
+    def _interrupt(self, trainer: Trainer, number: int, frame: FrameType | None) -> None:
+        """Ctrl-C."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = self._asked = True
+        if trainer.is_global_zero:
+            print("\nstopping after this step; Ctrl-C again stops at once, without its state", file=sys.stderr)
+        if not self._handles:
+            self._tell(trainer, True)
 
     def _tell(self, trainer: Trainer, stop: bool) -> None:
         """Has Lightning's loops raise their SIGTERMException, at their next opportunity, or not yet."""
@@ -236,10 +251,29 @@ class StopTogether(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the place of Lightning's handler, which stands by now and clears up at the end."""
-        self._asked = self._agreed = False
+        self._asked = self._agreed = self._interrupted = False
         self._handles = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1
-        if self._handles and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if self._handles:
             signal.signal(signal.SIGTERM, self._note)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a command in the background ignores it
+            signal.signal(signal.SIGINT, partial(self._interrupt, trainer))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives Ctrl-C back."""
+        self._end(signal.default_int_handler)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Gives Ctrl-C back, or ignores it, as Lightning does, while a run that it ended keeps its state."""
+        self._end(signal.SIG_IGN if self._interrupted else signal.default_int_handler)
+        if self._interrupted and isinstance(exception, SIGTERMException):
+            exception.code = INTERRUPTED
+
+    def _end(self, handler: Any) -> None:
+        current = signal.getsignal(signal.SIGINT)
+        if isinstance(current, partial) and current.func == self._interrupt:
+            signal.signal(signal.SIGINT, handler)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -29,14 +29,14 @@ class LastCheckpoint(ModelCheckpoint):
         super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keeps the state of an epoch that Ctrl-C or SIGTERM ends early; other errors leave that of the last epoch.
+        """Keeps the state of an epoch that SIGTERM or Ctrl-C ends early, between two steps (`StopTogether`).
 
-        Several processes stop at one step on SIGTERM (`StopTogether`), but not on Ctrl-C: then the last epoch's stays.
+        Other errors, and a second Ctrl-C in the middle of a step, leave that of the last epoch.
         """
         if not isinstance(exception, (KeyboardInterrupt, SIGTERMException)) or trainer.state.fn != TrainerFn.FITTING:
             return
-        together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
-        if together and trainer.training and not self._should_skip_saving_checkpoint(trainer):
+        between_steps = isinstance(exception, SIGTERMException)
+        if between_steps and trainer.training and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         if Path(self.best_model_path).is_file():
             rank_zero_info(f"stopped; to go on, repeat the command with --ckpt_path {self.best_model_path}")

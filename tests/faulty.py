@@ -35,6 +35,13 @@ class Terminate(AtBatch):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+class Interrupt(AtBatch):
+    """Ctrl-C."""
+
+    def act(self, trainer):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 class Die(AtBatch):
     """SIGKILL."""
 

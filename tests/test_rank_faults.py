@@ -87,10 +87,10 @@ def run(*words):
     return code, said.decode()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_told_to_stop_stops_both_at_one_step(place, rank):
-    code, said = run(*add("Terminate", epoch=1, batch=1, rank=rank))
-    assert code == 143, said
+@pytest.mark.parametrize(("how", "rank"), [("Terminate", 0), ("Terminate", 1), ("Interrupt", 0)])
+def test_a_process_told_to_stop_stops_both_at_one_step(place, how, rank):
+    code, said = run(*add(how, epoch=1, batch=1, rank=rank))
+    assert code == {"Terminate": 143, "Interrupt": 130}[how], said
     assert load_checkpoint(FOLDER / "last.ckpt", "it")["global_step"] == 6 + 2
     main([*FIT, "--trainer.devices", "1", "--ckpt_path", "last"])  # of 8 samples a batch, as both have together
     main([*FIT, "--trainer.devices", "1"])

@@ -13,6 +13,22 @@ from tiny_see import STUDENT
 
 from sdsnn_lightning.cli import main
 
+PRESS = """
+import signal
+
+from lightning.pytorch import Callback
+
+
+class Press(Callback):
+    def __init__(self, times: int):
+        self.times = times
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer):  # in the step, which has not changed a weight yet
+        if trainer.current_epoch == 1:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+            self.times = 0
+"""
 TELL = """
 import time
 from pathlib import Path
@@ -65,3 +81,39 @@ def test_an_interruption_keeps_a_state_to_continue_from(place, number, code):
     main([*words, "--ckpt_path", "last"])
     state = torch.load("runs/seye_ce/version_0/checkpoints/last.ckpt", weights_only=True)
     assert (state["epoch"], state["global_step"]) == (3, 4 * epoch)
+
+
+def press(times):
+    """Words of a run in which Ctrl-C is pressed in the first step of the second epoch."""
+    Path("press.py").write_text(PRESS)
+    callback = f"[{{class_path: press.Press, init_args: {{times: {times}}}}}]"
+    return ["fit", *STUDENT, "--trainer.max_epochs", "3", "--trainer.callbacks", callback]
+
+
+def weights(version):
+    return torch.load(f"runs/seye_ce/version_{version}/checkpoints/last.ckpt", weights_only=True)
+
+
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(place, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(press(1))
+    assert end.value.code == 130
+    assert "stopping after this step" in capsys.readouterr().err
+    stopped = weights(0)
+    assert stopped["epoch"] == 1
+    main([*press(0), "--ckpt_path", "last"])
+    main(press(0))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed, whole = weights(0), weights(1)
+    assert stopped["global_step"] == whole["global_step"] // 3 + 1
+    for name, weight in whole["state_dict"].items():
+        assert torch.equal(weight, resumed["state_dict"][name]), name
+
+
+def test_a_second_ctrl_c_ends_at_once_with_the_state_of_the_last_epoch(place, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(press(2))
+    assert end.value.code == 130
+    assert weights(0)["epoch"] == 0
+    main([*press(0), "--ckpt_path", "last"])
+    assert weights(0)["epoch"] == 2
