@@ -221,6 +221,8 @@ class Experiment(LightningCLI):
             raise
         finally:
             close_process_group()
+            if self.run_folder is not None and self.trainer.fast_dev_run and self.trainer.is_global_zero:
+                runs.release(self.run_folder)  # nothing is kept of a trial run
 
     @property
     def _command(self) -> str:

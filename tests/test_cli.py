@@ -110,6 +110,11 @@ def test_last_is_the_last_epoch_and_training_goes_on_from_it(toy):
     assert validated == [5, 11, 17, 23, 29]
 
 
+def test_a_trial_run_of_one_batch_leaves_no_folder(toy):
+    main(["fit", "--config", "teacher.yaml", "--trainer.fast_dev_run", "true"])
+    assert not Path("runs/toy_teacher").exists()
+
+
 def test_overrides_reach_every_interpolation(toy, capsys):
     main_words = ["fit", "--config", "toy.yaml", "--data.init_args.batch_size", "6", "--trainer.max_epochs", "9"]
     with pytest.raises(SystemExit):
