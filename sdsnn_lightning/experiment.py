@@ -221,7 +221,7 @@ class Experiment(LightningCLI):
             raise
         finally:
             close_process_group()
-            if self.run_folder is not None and self.trainer.fast_dev_run and self.trainer.is_global_zero:
+            if self.run_folder is not None and self.trainer.fast_dev_run and self.trainer.is_global_zero:  # type: ignore[attr-defined]
                 runs.release(self.run_folder)  # nothing is kept of a trial run
 
     @property
