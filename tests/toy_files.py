@@ -1,4 +1,4 @@
-"""A student under a teacher on toy data, as files in the current folder."""
+"""Experiments on toy data: a student under a teacher, as files in the current folder, and one under a curriculum."""
 
 from pathlib import Path
 
@@ -33,6 +33,25 @@ trainer:
   enable_model_summary: false
   log_every_n_steps: 1
   callbacks: [{class_path: sdsnn_lightning.strategies.LogitDistillation, init_args: {weight: 0.5}}]
+"""
+CURRICULUM = """
+name: toy
+data: {class_path: toy.TimedToy}
+model:
+  class_path: sdsnn_lightning.Distiller
+  init_args:
+    student: {class_path: toy.ToyNet, init_args: {dropout: 0.2}}
+    optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.05}}
+    scheduler: {class_path: sdsnn_lightning.strategies.WarmupCosine, init_args: {warmup: 0.2}}
+trainer:
+  max_epochs: 7
+  accelerator: cpu
+  enable_progress_bar: false
+  enable_model_summary: false
+  log_every_n_steps: 1
+  callbacks:
+    - class_path: sdsnn_lightning.strategies.TimeStepCurriculum
+      init_args: {stages: [{step_ms: 10, share: 2}, {step_ms: 20}, {step_ms: 40}], monitor: val/WAR}
 """
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
@@ -113,6 +113,11 @@ class TimeStepCurriculum(ReadoutStrategy):
                     f"{type(callback).__name__} (trainer.callbacks) averages over the stages of TimeStepCurriculum, "
                     "which start anew; take one of them out"
                 )
+            if isinstance(callback, EarlyStopping) and len(self.stages) > 1:
+                raise ConfigError(
+                    "EarlyStopping (trainer.callbacks) may end the run in an early stage of TimeStepCurriculum, as it "
+                    "compares scores of different time steps; take one of them out"
+                )
         self.ends = stage_ends(self.stages, trainer.max_epochs or 0)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.teacher_step_ms: float | None = getattr(data, "teacher_step_ms", None)  # before the stages change it
@@ -122,6 +127,11 @@ class TimeStepCurriculum(ReadoutStrategy):
                 f"data.init_args.step_ms is {data.step_ms} but the last stage has {last}; "
                 "set it to the last stage's, which validation and test then use"
             )
+        for index in range(len(self.stages)):  # now: the last one may begin days later
+            try:
+                copy.copy(data).set_resolution(*self._steps(index))
+            except ConfigError as error:
+                raise ConfigError(f"TimeStepCurriculum.stages[{index}]: {error}") from None
         if distiller.teacher is not None:
             what = "the teacher of the curriculum (model.init_args.teacher)"
             check_state(distiller.student.state_dict(), distiller.teacher.state_dict(), what)
@@ -149,11 +159,24 @@ class TimeStepCurriculum(ReadoutStrategy):
                 self._set_teacher(pl_module, self.promoted)
             self._arrange(trainer, pl_module)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses to go on with a run whose epochs so far belong to other stages than these settings give them."""
+        epoch, due = trainer.current_epoch, self._due(trainer)
+        begins = epoch == [0, *self.ends][due]
+        if self.stage != due and not (begins and self.stage == due - 1):
+            raise ConfigError(
+                f"the run to continue is in stage {self.stage + 1} of the curriculum at epoch {epoch}, which is "
+                f"in stage {due + 1} of these settings; leave trainer.max_epochs and the stages as they were"
+            )
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the stage that is due."""
-        due = next(index for index, end in enumerate(self.ends) if trainer.current_epoch < end)
-        while self.stage < due:
+        if self.stage < self._due(trainer):
             self._next_stage(trainer, pl_module)
+
+    def _due(self, trainer: Trainer) -> int:
+        """Index of the stage that the current epoch belongs to."""
+        return next(index for index, end in enumerate(self.ends) if trainer.current_epoch < end)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the student's weights if they are the best of this stage."""
@@ -166,7 +189,7 @@ class TimeStepCurriculum(ReadoutStrategy):
             )
         score = float(trainer.callback_metrics[self.monitor])
         sign = 1 if self.mode == "max" else -1
-        if self.best_score is None or sign * score > sign * self.best_score:
+        if not math.isnan(score) and (self.best_score is None or sign * score > sign * self.best_score):
             self.best_score, self.best = score, _copy(pl_module.student)  # type: ignore[arg-type]
 
     def _next_stage(self, trainer: Trainer, module: Any) -> None:
@@ -180,7 +203,9 @@ class TimeStepCurriculum(ReadoutStrategy):
             self._set_teacher(module, self.promoted)
         elif module.teacher is not None:
             module.student.load_state_dict(module.teacher.state_dict())
-        reached = "" if self.best_score is None else f" ({self.monitor} {self.best_score:.3f} promoted)"
+        reached = "" if self.stage < 0 else " (last weights promoted, as none were validated)"
+        if self.best_score is not None:
+            reached = f" ({self.monitor} {self.best_score:.3f} promoted)"
         self.stage, self.best_score, self.best = self.stage + 1, None, {}
         self._arrange(trainer, module)
         if self.stage > 0:
@@ -191,14 +216,14 @@ class TimeStepCurriculum(ReadoutStrategy):
 
     def _arrange(self, trainer: Trainer, module: Any) -> None:
         """Sets the data's time resolution and the part of the run that the learning-rate schedule covers."""
-        trainer.datamodule.set_resolution(*self._steps())  # type: ignore[attr-defined]
+        trainer.datamodule.set_resolution(*self._steps(self.stage))  # type: ignore[attr-defined]
         begin = self.ends[self.stage - 1] if self.stage else 0
         module.span = (begin / self.ends[-1], self.ends[self.stage] / self.ends[-1])
 
-    def _steps(self) -> tuple[float, float]:
-        """Time steps of student and teacher in this stage, in milliseconds."""
-        stage = self.stages[self.stage]
-        before = self.stages[self.stage - 1].step_ms if self.stage else self.teacher_step_ms
+    def _steps(self, index: int) -> tuple[float, float]:
+        """Time steps of student and teacher in a stage, in milliseconds."""
+        stage = self.stages[index]
+        before = self.stages[index - 1].step_ms if index else self.teacher_step_ms
         return stage.step_ms, stage.teacher_step_ms or before or stage.step_ms
 
     def _set_teacher(self, module: Any, weights: dict[str, Tensor]) -> None:
@@ -210,10 +235,19 @@ class TimeStepCurriculum(ReadoutStrategy):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: the stage, the best of it so far, and the promoted teacher."""
-        return {"stage": self.stage, "best_score": self.best_score, "best": self.best, "promoted": self.promoted}
+        begun = [stage.step_ms for stage in self.stages[: self.stage + 1]]
+        best = {"best_score": self.best_score, "best": self.best}
+        return {"stage": self.stage, "begun": begun, **best, "promoted": self.promoted}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the state of an interrupted run; `on_fit_start` acts on it."""
+        """Takes over the state of an interrupted run, whose stages so far must be these; `on_fit_start` acts on it."""
+        ours = [stage.step_ms for stage in self.stages[: state_dict["stage"] + 1]]
+        begun = state_dict.get("begun", ours)  # earlier versions did not keep it
+        if len(ours) <= state_dict["stage"] or begun != ours:
+            raise ConfigError(
+                f"the run to continue has begun stages of {begun} ms, but TimeStepCurriculum.stages begin with {ours}: "
+                "leave them as they were, or start anew"
+            )
         self.stage, self.best_score = state_dict["stage"], state_dict["best_score"]
         self.best, self.promoted = state_dict["best"], state_dict["promoted"]
 

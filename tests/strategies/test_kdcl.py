@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import yaml
 from lightning.pytorch import Callback
 from refusal import refusal
 from toy import TimedToy, ToyNet
+from toy_files import CURRICULUM
 
 from sdsnn_lightning.checkpoints import load_checkpoint
 from sdsnn_lightning.cli import main
@@ -22,26 +24,6 @@ from sdsnn_lightning.losses.logits import distillation_loss, entropy_weighted_di
 from sdsnn_lightning.strategies import Stage, TimeStepCurriculum, WarmupCosine
 from sdsnn_lightning.strategies.kdcl import real_steps, stage_ends
 from sdsnn_lightning.types import Batch, Output, Step
-
-EXPERIMENT = """
-name: toy
-data: {class_path: toy.TimedToy}
-model:
-  class_path: sdsnn_lightning.Distiller
-  init_args:
-    student: {class_path: toy.ToyNet, init_args: {dropout: 0.2}}
-    optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.05}}
-    scheduler: {class_path: sdsnn_lightning.strategies.WarmupCosine, init_args: {warmup: 0.2}}
-trainer:
-  max_epochs: 7
-  accelerator: cpu
-  enable_progress_bar: false
-  enable_model_summary: false
-  log_every_n_steps: 1
-  callbacks:
-    - class_path: sdsnn_lightning.strategies.TimeStepCurriculum
-      init_args: {stages: [{step_ms: 10, share: 2}, {step_ms: 20}, {step_ms: 40}], monitor: val/WAR}
-"""
 
 
 class Kill(Callback):
@@ -78,7 +60,7 @@ class Record(Callback):
 
 @pytest.fixture
 def place(workdir):
-    Path("toy.yaml").write_text(EXPERIMENT)
+    Path("toy.yaml").write_text(CURRICULUM)
     return workdir
 
 
@@ -99,8 +81,6 @@ def test_stages_promote_restart_and_end_at_the_coarsest_steps(place):
     Record.seen = []
     Path("record.yaml").write_text("trainer: {callbacks+: [{class_path: strategies.test_kdcl.Record}]}")
     Record.seen = []
-    import sys
-
     sys.modules["strategies.test_kdcl"] = sys.modules[__name__]
     main(["fit", "--config", "toy.yaml", "--config", "record.yaml"])
     steps = {epoch: (student, teacher) for epoch, _, student, teacher, _ in Record.seen}
@@ -128,8 +108,6 @@ def test_stages_promote_restart_and_end_at_the_coarsest_steps(place):
     [(2, "batch_end"), (3, "epoch_end"), (4, "epoch_start"), (4, "batch_end"), (5, "epoch_start"), (6, "epoch_end")],
 )
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(place, epoch, where):
-    import sys
-
     sys.modules["strategies.test_kdcl"] = sys.modules[__name__]
     kill = {"class_path": "strategies.test_kdcl.Kill", "init_args": {"epoch": epoch, "where": where, "batch": 2}}
     Path("kill.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks+": [kill]}}))
@@ -148,7 +126,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(place, epoch, 
 
 def test_a_given_teacher_starts_and_guides_the_first_stage(place):
     main(["fit", "--config", "toy.yaml", "--runs", "first"])
-    given = yaml.safe_load(EXPERIMENT)
+    given = yaml.safe_load(CURRICULUM)
     given["data"]["init_args"] = {"teacher_step_ms": 10.0}
     given["model"]["init_args"] |= {
         "teacher": {"class_path": "toy.ToyNet"},
@@ -248,6 +226,13 @@ def test_wrong_options_are_refused(options, message):
             ["--trainer.callbacks+", "{class_path: lightning.pytorch.callbacks.EMAWeightAveraging}"],
             "EMAWeightAveraging (trainer.callbacks) averages over the stages of TimeStepCurriculum",
         ),
+        (
+            [
+                "--trainer.callbacks+",
+                "{class_path: lightning.pytorch.callbacks.EarlyStopping, init_args: {monitor: val/WAR}}",
+            ],
+            "EarlyStopping (trainer.callbacks) may end the run in an early stage",
+        ),
         (["--trainer.callbacks.init_args.monitor", "val/Ware"], "nothing is logged as val/Ware; choose one of val/UAR"),
     ],
 )
@@ -260,7 +245,7 @@ def test_the_best_of_a_stage_is_the_highest_score_or_the_lowest(mode, promoted):
     strategy = TimeStepCurriculum([{"step_ms": 10.0}], mode=mode)
     strategy.stage, kept = 0, []
     module, trainer = SimpleNamespace(student=ToyNet(3)), SimpleNamespace(sanity_checking=False)
-    for score in (0.2, 0.7, 0.1, 0.1, math.nan):
+    for score in (math.nan, 0.2, 0.7, 0.1, 0.1, math.nan):
         trainer.callback_metrics = {"val/WAR": torch.tensor(score)}
         before = strategy.best
         strategy.on_validation_end(trainer, module)
