@@ -22,7 +22,7 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
         Float32 `[S, channels]` in [-1, 1], and the file's rate in Hz.
 
     Raises:
-        DataError: If the file cannot be decoded or holds no sample.
+        DataError: If the file cannot be decoded, holds no sample, or samples that are NaN or infinite.
     """
     import soundfile
 
@@ -35,6 +35,8 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     missing = _missing_bytes(Path(path))
     if missing > 0:  # libsndfile reads what there is and says nothing
         raise DataError(f"{path} breaks off: {missing} bytes of its sound are missing; fetch it again or delete it")
+    if not np.isfinite(waveform).all():  # files of floats can hold anything
+        raise DataError(f"{path} holds samples that are NaN or infinite; fetch it again or delete it")
     return waveform, rate
 
 

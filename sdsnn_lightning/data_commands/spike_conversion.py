@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sdsnn_lightning.cores import read_ahead
-from sdsnn_lightning.errors import DataError
 
 if TYPE_CHECKING:  # the data package imports torch, which `sdsnn data --help` need not wait for
     from sdsnn_lightning.data.spike_files import SpikeSample
@@ -66,8 +65,6 @@ def convert(
 
     def one(path: Path) -> tuple[np.ndarray, np.ndarray, int, int, float]:
         waveform, rate = decode(path)
-        if not np.isfinite(waveform).all():
-            raise DataError(f"{path} holds samples that are NaN or infinite; fetch it again or delete it")
         mono = to_mono(waveform, rate, sample_rate or rate)
         times, units = spike_trains(mono, sample_rate or rate)
         return times, units, rate, waveform.shape[1], len(waveform) / rate

@@ -30,7 +30,9 @@ def test_16_bit_recordings_come_back_exactly_cut_or_padded(tmp_path):
 def test_broken_and_empty_files_are_named(tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"RIFF no sound")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
-    for name in ("broken.wav", "empty.wav", "missing.wav"):
+    for bad in (np.nan, np.inf):
+        soundfile.write(tmp_path / f"{bad}.wav", np.array([0.0, bad, 0.0]), 16000, subtype="FLOAT")
+    for name in ("broken.wav", "empty.wav", "missing.wav", "nan.wav", "inf.wav"):
         with pytest.raises(DataError, match=name) as error:
             load_waveform(tmp_path / name, 16000)
         assert "\n" not in str(error.value)
