@@ -17,6 +17,7 @@ from sdsnn_lightning.data.speech_words import (
     PARTS,
     SILENCE,
     UNKNOWN,
+    all_words,
     average_class,
     choose_files,
     list_words,
@@ -148,7 +149,8 @@ class SpeechCommands(DataModule):
             words = list(ARCHIVES[version].words)
         else:
             self.find_source(root, source, simulated_root)
-            words = list_words(self.root) if self.data_source == "real" else sorted(WORDS)
+            found = all_words if classes is None else list_words
+            words = found(self.root) if self.data_source == "real" else sorted(WORDS)
         self.class_names = name_classes(classes, words, self.data_source == "simulated")
         if not self.class_names:
             raise DataError(f"{self.root} holds no word folder; put <word>/<speaker>_nohash_<take>.wav there")

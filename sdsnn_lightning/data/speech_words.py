@@ -69,6 +69,23 @@ def list_words(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] not in "._")
 
 
+def all_words(root: Path) -> list[str]:
+    """The word folders of a set, as `list_words`; none that its list files know may be missing.
+
+    Raises:
+        DataError: If a list file cannot be read, or names recordings of a word that has no folder.
+    """
+    words = list_words(root)
+    for path in (root / name for name in LISTS.values()):
+        named = {line.partition("/")[0] for line in _lines(path) if "/" in line} if path.exists() else set()
+        if words and (missing := sorted(named - set(words))):
+            raise DataError(
+                f"{root / missing[0]} does not exist, but {path.name} names recordings of it; restore the folder, or "
+                "name the words to take"
+            )
+    return words
+
+
 def name_classes(classes: int | Sequence[str] | None, words: Sequence[str], simulated: bool) -> list[str]:
     """The class names of a task, in index order.
 
@@ -147,17 +164,21 @@ def split_files(root: Path, words: Sequence[str]) -> dict[Part, list[str]]:
 
 def _read_list(path: Path, words: Sequence[str], files: set[str]) -> set[str]:
     """Reads one official list file, as far as it is about these words, and checks that its recordings are there."""
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); restore it, or delete {' and '.join(LISTS.values())} to split by hash"
-        ) from None
-    named = {line for line in lines if line.partition("/")[0] in words}
+    named = {line for line in _lines(path) if line.partition("/")[0] in words}
     missing = sorted(named - files)
     if missing:
         raise DataError(f"{path} names {missing[0]}, which is missing ({len(missing)} in all); restore the recordings")
     return named
+
+
+def _lines(path: Path) -> list[str]:
+    """The paths in a list file."""
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); restore it, or delete {' and '.join(LISTS.values())} to split by hash"
+        ) from None
 
 
 def average_class(recordings: int, words: int) -> int:

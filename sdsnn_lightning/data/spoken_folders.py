@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sdsnn_lightning.data.speech_words import DIGITS, LISTS, PARTS, Part, hash_part, list_words, speaker_of
+from sdsnn_lightning.data.speech_words import DIGITS, LISTS, PARTS, Part, all_words, hash_part, list_words, speaker_of
 from sdsnn_lightning.errors import ConfigError, DataError
 
 GERMAN_DIGITS = ("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun")
@@ -60,7 +60,7 @@ def read_folder(root: Path, words: Sequence[str] | None = None) -> tuple[list[Re
         said = {recording.word for recording in recordings}
         found = [word for word in (*DIGITS, *GERMAN_DIGITS) if word in said]
     else:
-        found = list_words(root)
+        found = list_words(root) if words else all_words(root)
         recordings = [
             Recording(root, f"{word}/{path.name}", word, speaker_of(f"{root}/{word}/{path.name}"))
             for word in (words or found)

@@ -169,7 +169,7 @@ def _broken_recordings(spikes: "SpikeFile", rows: range) -> list[str]:
 def _speech_jobs(root: Path) -> tuple[list[Job], list[str]]:
     """One job a recording, the background noise too; what the lists name and is not there is one damage."""
     from sdsnn_lightning.data.audio import decode
-    from sdsnn_lightning.data.speech_words import BACKGROUND, list_words, split_files
+    from sdsnn_lightning.data.speech_words import BACKGROUND, all_words, list_words, split_files
 
     words = list_words(root)
     if not words:
@@ -181,7 +181,8 @@ def _speech_jobs(root: Path) -> tuple[list[Job], list[str]]:
         for path in sorted((root / folder).iterdir())
         if path.suffix in (".wav", ".flac")
     ]
-    return [Job(1, partial(_damage, decode, path)) for path in paths], _damage(split_files, root, words)
+    damages = _damage(all_words, root) or _damage(split_files, root, words)
+    return [Job(1, partial(_damage, decode, path)) for path in paths], damages
 
 
 def _event_jobs(root: Path) -> tuple[list[Job], list[str]]:

@@ -1,11 +1,15 @@
+import shutil
+
 import pytest
 from places import SHARED
 from speech_set import SPEAKERS, write_speech_set
 
+from sdsnn_lightning.data.speech_commands import SpeechCommands
 from sdsnn_lightning.data.speech_words import (
     TASKS,
     WORDS_V1,
     WORDS_V2,
+    all_words,
     choose_files,
     hash_part,
     list_words,
@@ -13,6 +17,7 @@ from sdsnn_lightning.data.speech_words import (
     speaker_of,
     split_files,
 )
+from sdsnn_lightning.data.spoken_folders import read_folder
 from sdsnn_lightning.errors import ConfigError, DataError
 
 needs_recordings = pytest.mark.skipif(
@@ -62,6 +67,22 @@ def test_lists_decide_where_there_are_lists_and_the_hash_where_not(root):
     for name in ("validation", "testing"):
         (root / f"{name}_list.txt").unlink()
     assert split_files(root, ["bed", "cat"]) == by_list
+
+
+def test_a_word_that_only_the_lists_know_is_missed(root):
+    assert all_words(root) == list_words(root) == ["bed", "cat"]
+    shutil.rmtree(root / "cat")
+    with pytest.raises(DataError, match=r"cat does not exist, but validation_list.txt names recordings of it"):
+        all_words(root)
+    with pytest.raises(DataError, match="cat does not exist"):
+        SpeechCommands(root=str(root))
+    with pytest.raises(DataError, match="cat does not exist"):
+        read_folder(root)
+    assert SpeechCommands(root=str(root), classes=["bed"]).class_names == ["bed"]
+    assert read_folder(root, ["bed"])[1] == ["bed"]
+    for name in ("validation", "testing"):
+        (root / f"{name}_list.txt").unlink()
+    assert all_words(root) == ["bed"]
 
 
 def test_a_broken_set_is_an_error_that_names_the_file(root):
