@@ -90,7 +90,7 @@ def to_spikes(options: argparse.Namespace) -> None:
     from sdsnn_lightning.data.speech_words import DIGITS
     from sdsnn_lightning.data.spoken_folders import has_speaker, read_folder, read_list, split_recordings
 
-    single = options.out.suffix == ".h5"
+    single = options.out.suffix.lower() in (".h5", ".hdf5")
     _check(options, single)
     held_out = {*options.valid_speakers, *options.test_speakers}
     words = list(DIGITS) if options.digits else options.words

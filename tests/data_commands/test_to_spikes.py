@@ -65,6 +65,11 @@ def test_one_file_holds_every_recording_as_the_cochlea_gives_it(commands, tmp_pa
     assert list(tmp_path.glob(".*")) == []
 
 
+def test_one_file_may_be_called_hdf5(digits, tmp_path):
+    run(digits, tmp_path / "out.hdf5")
+    assert (tmp_path / "out.hdf5").is_file()
+
+
 def test_lists_split_by_speaker_and_two_folders_make_more_classes(commands, digits, tmp_path):
     run(digits, commands, tmp_path / "both", "--sample-rate", 8000, "--valid-speakers", "ann", "--test-speakers", "bob")
     parts = {part: SpikeFile(tmp_path / "both" / f"both_{part}.h5") for part in ("train", "valid", "test")}
