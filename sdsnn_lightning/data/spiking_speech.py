@@ -208,11 +208,12 @@ class SpikingSpeech(DataModule):
 
     def _held_out(self, train: SpikeCache, path: Path) -> list[int]:
         """The speakers to validate on."""
-        cure = "name them in data.init_args.val_speakers, or set validation: file or test"
+        other = "set validation: file or test"
+        cure = f"name them in data.init_args.val_speakers, or {other}"
         there = np.unique(train.speakers)
         chosen = self.val_speakers
         if (there < 0).any():
-            raise DataError(f"{path} does not say who speaks (extra/speaker), so none can be held out; {cure}")
+            raise DataError(f"{path} does not say who speaks (extra/speaker), so none can be held out; {other}")
         if chosen is None:
             chosen = hold_out_speakers(train.speakers, train.labels)
             if not chosen:

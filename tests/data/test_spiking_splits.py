@@ -118,7 +118,7 @@ def test_a_set_that_does_not_say_who_speaks(root):
     for part in ("train", "test"):
         with h5py.File(root / f"shd_{part}.h5", "a") as file:
             del file["extra"]
-    with pytest.raises(DataError, match="does not say who speaks.*validation: file or test"):
+    with pytest.raises(DataError, match="so none can be held out; set validation: file or test"):
         module(root)
     data = module(root, validation="test")
     assert data.class_names == ["0", "1", "2", "3"]
