@@ -5,12 +5,13 @@ The layout of SHD and SSC (Cramer et al., 2020, arXiv 1910.07407)::
     spikes/times   one list a recording: seconds, 16-bit floats in the published files
     spikes/units   one list a recording: channel of every spike, 0 to 699
     labels         word of every recording
-    extra/speaker  speaker of every recording
+    extra/speaker  speaker of every recording: a number, or a name
     extra/keys     name of every word
 
 `extra/meta_info` (age, sex and height of the speakers of SHD) is not read.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -173,7 +174,8 @@ class SpikeFile:
             if not isinstance(part, h5py.Dataset):
                 raise wrong(f"has no {name}")
             inner = h5py.check_vlen_dtype(part.dtype) if name.startswith("spikes/") else part.dtype
-            if part.ndim != 1 or inner is None or np.dtype(inner).kind not in kinds:
+            named = name == "extra/speaker" and h5py.check_string_dtype(part.dtype)
+            if part.ndim != 1 or inner is None or not (named or np.dtype(inner).kind in kinds):
                 raise wrong(f"holds {part.dtype} of shape {part.shape} in {name}")
             sizes[name] = len(part)
         if len(set(sizes.values())) > 1:
@@ -213,10 +215,19 @@ class SpikeFile:
 
     @cached_property
     def speakers(self) -> np.ndarray:
-        """Speaker of every recording, int64 `[recordings]`; -1 throughout where the file does not say."""
-        if "extra/speaker" not in self._file:
+        """Speaker of every recording, int64 `[recordings]`; -1 throughout where the file does not say.
+
+        Names become numbers by a hash, so that a speaker has the same number in every file.
+        """
+        file = self._file
+        if "extra/speaker" not in file:
             return np.full(len(self), -1)
-        return self._column("extra/speaker")
+        if file["extra/speaker"].dtype.kind in "iu":
+            return self._column("extra/speaker")
+        with self._readable():
+            names, which = np.unique([_text(name) for name in file["extra/speaker"][()]], return_inverse=True)
+        digests = (hashlib.sha256(name.encode()).digest() for name in names)
+        return np.array([int.from_bytes(digest[:7]) for digest in digests])[which]
 
     def _column(self, name: str) -> np.ndarray:
         """One number a recording."""

@@ -1,5 +1,6 @@
 import multiprocessing
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -108,6 +109,20 @@ def test_files_of_others_may_lack_names_and_speakers(path):
     assert file.class_names == ["0", "1"]
     assert file.speakers.tolist() == [-1, -1]
     assert file[1].key == "1"
+
+
+@pytest.mark.parametrize("kind", ["S8", None])
+def test_speakers_may_be_names(path, tmp_path, kind):
+    other = tmp_path / "other.h5"
+    shutil.copy(path, other)
+    for place, names in ((path, ["0a2b400e", "ann"]), (other, ["bob", "0a2b400e"])):
+        with h5py.File(place, "a") as file:
+            del file["extra/speaker"]
+            file["extra/speaker"] = np.array(names, kind) if kind else names
+    mine, others = SpikeFile(path).speakers, SpikeFile(other).speakers
+    assert mine.dtype == np.int64
+    assert len({*mine, *others}) == 3
+    assert mine[0] == others[1] == SpikeFile(path)[0].speaker > 0
 
 
 def test_a_truncated_file(path):
