@@ -46,7 +46,8 @@ def fetch_file(
     """Downloads a file, unless it is there.
 
     What has arrived stands in `<name>.part` until it is whole and its checksum is right, and an interrupted download
-    goes on from there. A file with another checksum is set aside as `<name>.bad` and never used.
+    goes on from there. A file with another checksum is set aside as `<name>.bad` and never used, also one that was put
+    in the place by hand.
 
     Args:
         url: Its address, `https` (or `http` on this very machine), also after redirections.
@@ -65,28 +66,29 @@ def fetch_file(
         DataError: If the file cannot be fetched, is too long, has another checksum, or cannot be written.
     """
     path = Path(path)
-    if path.exists():
-        return path
     _check_address(url)
     if not (md5 or sha256):
         raise ConfigError(f"{url} has no checksum; give md5 or sha256 so that what arrives can be checked")
+    kind, wanted = ("sha256", sha256) if sha256 else ("md5", cast(str, md5))
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
-            if path.exists():  # another process may have fetched it while this one waited
-                return path
-            _receive(url, part, max_bytes, pause)
-            kind, wanted = ("sha256", sha256) if sha256 else ("md5", cast(str, md5))
-            with part.open("rb") as file:
+            there = path.exists()  # put there by hand, left by a killed process, or fetched while this one waited
+            if not there:
+                _receive(url, part, max_bytes, pause)
+            arrived = path if there else part
+            with arrived.open("rb") as file:
                 found = hashlib.file_digest(file, kind).hexdigest()
             if found != wanted.lower():
                 bad = path.with_name(f"{path.name}.bad")
-                os.replace(part, bad)
+                os.replace(arrived, bad)
                 raise DataError(
-                    f"{url} has the {kind} sum {found} instead of {wanted}: kept as {bad} and not used; "
-                    f"start again, or put the right file at {path}"
+                    f"{path if there else url} has the {kind} sum {found} instead of {wanted}: kept as {bad} and not "
+                    f"used; start again, or put the right file at {path}"
                 )
+            if there:
+                return path
             os.replace(part, path)
     except OSError as error:
         raise DataError(

@@ -96,6 +96,15 @@ def left(folder):
     return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
 
 
+def test_a_file_put_there_by_hand_is_checked_too(tmp_path):
+    url, path = "https://nowhere.invalid/set.h5.zip", tmp_path / "set.h5.zip"
+    path.write_bytes(BODY[:-1])
+    assert str(path) in refused("md5 sum", url, path)
+    assert left(tmp_path) == ["set.h5.zip.bad"]
+    path.write_bytes(BODY)
+    assert fetch_file(url, path, md5=MD5) == path
+
+
 def test_a_file_comes_whole_and_once(server, tmp_path):
     path = tmp_path / "new" / "set.h5.zip"
     assert fetch_file(server.url, path, md5=MD5.upper()) == path
