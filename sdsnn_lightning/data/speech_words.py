@@ -64,6 +64,11 @@ def speaker_of(file: str) -> str:
     return speaker
 
 
+def is_recording(name: str) -> bool:
+    """Whether a file of this name holds sound; what macOS leaves beside it, `._name.wav`, does not."""
+    return name.lower().endswith((".wav", ".flac")) and not name.startswith(".")
+
+
 def list_words(root: Path) -> list[str]:
     """The word folders of a set, sorted; hidden folders and those of no word (`_background_noise_`) are left out."""
     return sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] not in "._")
@@ -133,7 +138,7 @@ def split_files(root: Path, words: Sequence[str]) -> dict[Part, list[str]]:
     for word in words:
         if not (root / word).is_dir():
             raise DataError(f"{root / word} does not exist; restore the folder or change data.init_args.classes")
-        found = sorted(name for name in os.listdir(root / word) if name.endswith((".wav", ".flac")))
+        found = sorted(name for name in os.listdir(root / word) if is_recording(name))
         if not found:
             raise DataError(f"{root / word} holds no .wav or .flac file; restore the folder")
         files += [f"{word}/{name}" for name in found]

@@ -13,13 +13,24 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sdsnn_lightning.data.speech_words import DIGITS, LISTS, PARTS, Part, all_words, hash_part, list_words, speaker_of
+from sdsnn_lightning.data.speech_words import (
+    DIGITS,
+    LISTS,
+    PARTS,
+    Part,
+    all_words,
+    hash_part,
+    is_recording,
+    list_words,
+    speaker_of,
+)
 from sdsnn_lightning.errors import ConfigError, DataError
 
 GERMAN_DIGITS = ("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun")
-_AUDIO = (".wav", ".flac")
-_FLAT = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_\d+\.(wav|flac)")
-_HEIDELBERG = re.compile(r"lang-(?P<language>\w+)_speaker-(?P<speaker>\d+)_trial-\d+_digit-(?P<digit>\d)\.(wav|flac)")
+_FLAT = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_\d+\.\w+")
+_HEIDELBERG = re.compile(
+    r"lang-(?P<language>\w+)_speaker-(?P<speaker>\d+)_trial-\d+_digit-(?P<digit>\d)\.(?i:wav|flac)"
+)
 _LAYOUTS = "<word>/<speaker>_nohash_<take>, <digit>_<speaker>_<take> or lang-<l>_speaker-<n>_trial-<n>_digit-<n>"
 
 
@@ -54,7 +65,7 @@ def read_folder(root: Path, words: Sequence[str] | None = None) -> tuple[list[Re
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; name the folder that holds the recordings")
-    flat = sorted(path.name for path in root.iterdir() if path.suffix in _AUDIO)
+    flat = sorted(path.name for path in root.iterdir() if is_recording(path.name))
     if flat:
         recordings = [_parse_flat(root, name) for name in flat]
         said = {recording.word for recording in recordings}
@@ -66,7 +77,7 @@ def read_folder(root: Path, words: Sequence[str] | None = None) -> tuple[list[Re
             for word in (words or found)
             if (root / word).is_dir()
             for path in sorted((root / word).iterdir())
-            if path.suffix in _AUDIO
+            if is_recording(path.name)
         ]
         if not words:
             found = [word for word in found if any(recording.word == word for recording in recordings)]

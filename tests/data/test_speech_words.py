@@ -42,6 +42,22 @@ def test_hash_rule_gives_the_official_parts():
     assert hash_part("a_nohash_0.wav", 50.0, 43.3) == "test"
 
 
+def test_names_in_capitals_and_what_macos_leaves_beside_them(root):
+    for path in (root / "bed").iterdir():
+        path.rename(path.with_suffix(".WAV"))
+    for name in ("validation_list.txt", "testing_list.txt"):
+        (root / name).unlink()
+    (root / "cat" / f"._{SPEAKERS[0]}_nohash_0.wav").write_bytes(b"no sound")
+    files = sorted(file for part in split_files(root, ["bed", "cat"]).values() for file in part)
+    assert files == sorted(
+        f"{word}/{speaker}_nohash_{take}.{suffix}"
+        for word, suffix in (("bed", "WAV"), ("cat", "wav"))
+        for speaker in SPEAKERS
+        for take in range(2)
+    )
+    assert len(read_folder(root)[0]) == len(files)
+
+
 @needs_recordings
 def test_hash_rule_reproduces_the_real_lists():
     root = SHARED / "speech_commands_en"
