@@ -43,7 +43,7 @@ def print_profiles(profiles: list["NetworkProfile"], about: dict[str, Any], cons
         console.print(f"  {name:<8} {RULE_NOTES[name]}", style="dim")
     for profile in profiles:
         if profile.weights == "untrained":
-            hint = "give --ckpt_path best" if profile.role != "teacher" else "its checkpoint does not exist"
+            hint = "give --ckpt_path best" if profile.role != "teacher" else "there is no checkpoint of it"
             console.print(
                 f"The {profile.role}'s weights are untrained ({hint}): "
                 "its rates, SynOps and energies are not those of a trained network.",

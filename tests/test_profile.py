@@ -125,7 +125,7 @@ def test_trained_weights_an_overlay_and_overrides(toy, capsys):
 def test_teacher_that_does_not_exist_is_said(toy, capsys):
     main(["profile", "--config", "toy.yaml"])
     out = capsys.readouterr().out
-    assert "The teacher's weights are untrained (its checkpoint does not exist)" in " ".join(out.split())
+    assert "The teacher's weights are untrained (there is no checkpoint of it)" in " ".join(out.split())
 
 
 def test_mistakes_end_in_one_line(toy, capsys):
