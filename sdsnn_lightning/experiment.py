@@ -221,6 +221,7 @@ class Experiment(LightningCLI):
             raise
         finally:
             close_process_group()
+            runs.unclaim()
             if self.run_folder is not None and self.trainer.fast_dev_run and self.trainer.is_global_zero:  # type: ignore[attr-defined]
                 runs.release(self.run_folder)  # nothing is kept of a trial run
 
@@ -262,5 +263,7 @@ class Experiment(LightningCLI):
                     version = runs.reserve(Path(options.runs), options.name) if runs.process_rank() == 0 else 0
                 files = MetricsFile(options.runs, options.name, version, self.steps)
                 self.run_folder = Path(files.log_dir)
+                if runs.process_rank() == 0:
+                    runs.claim(self.run_folder)
                 return [files, *wandb.loggers(files.log_dir, options.name)]
         return wandb.loggers(str(self._folder), options.name, self.subcommand)

@@ -1,14 +1,27 @@
 """Run folders: `<runs>/<experiment>/version_<n>/` with configuration, checkpoints, metrics, results and pictures."""
 
+import contextlib
 import csv
 import os
 import re
+import time
 from pathlib import Path
+from types import ModuleType
 
 from sdsnn_lightning.errors import ConfigError
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
+
 MARK = "slurm.json"
 """In a run folder: the job of Slurm that writes there, and the run of it that does."""
+
+PATIENCE = 10.0
+"""Seconds to wait for a run folder: loader processes of a run that was killed notice so after some five."""
+_claimed: list[int] = []  # the folder this process writes, open
 
 
 def versions(runs: Path, name: str) -> list[Path]:
@@ -51,6 +64,46 @@ def reserve(runs: Path, name: str) -> int:
             return number
         except FileExistsError:
             number += 1
+
+
+def claim(folder: Path) -> None:
+    """Keeps a run folder for this process, until `unclaim` or its end. Does nothing where folders have no locks.
+
+    Args:
+        folder: The folder; it is made.
+
+    Raises:
+        ConfigError: If another process has it: two of them would write over each other's checkpoints and metrics.
+    """
+    if fcntl is None:
+        return
+    unclaim()
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, until = os.open(folder, os.O_RDONLY), time.monotonic() + PATIENCE
+    _claimed.append(descriptor)
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise ConfigError(
+                    f"{folder} is being written by another run; wait for its end, or leave --version and --ckpt_path "
+                    "out to have a folder of its own"
+                ) from None
+            time.sleep(0.2)
+        except OSError:  # a file system that cannot
+            return
+        else:
+            return
+
+
+def unclaim() -> None:
+    """Lets other processes write the folder that this one claimed."""
+    while fcntl is not None and _claimed:
+        descriptor = _claimed.pop()
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough while a loader process has it open, too
+        os.close(descriptor)
 
 
 def release(folder: Path) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import real_sets
 import yaml
+from refusal import refusal
 from test_faults import same
 
+from sdsnn_lightning import runs
 from sdsnn_lightning.checkpoints import load_checkpoint
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.data import clip_cache, event_cache, spike_cache, waveform_cache
@@ -54,10 +56,10 @@ def be_run(number, module, builder, folder):
 def test_two_runs_at_once_build_one_cache_and_write_two_folders(workdir, tmp_path_factory, kind):
     real_sets.make(kind)
     folder = tmp_path_factory.mktemp("seen")
-    runs = [FORK.Process(target=be_run, args=(number, *BUILDERS[kind], folder)) for number in (0, 1)]
-    for process in runs:
+    processes = [FORK.Process(target=be_run, args=(number, *BUILDERS[kind], folder)) for number in (0, 1)]
+    for process in processes:
         process.start()
-    for number, process in enumerate(runs):
+    for number, process in enumerate(processes):
         process.join(200)
         assert process.exitcode == 0, (folder / f"said{number}").read_text()
     built = sorted(path.read_text() for path in folder.glob("built*"))
@@ -69,3 +71,31 @@ def test_two_runs_at_once_build_one_cache_and_write_two_folders(workdir, tmp_pat
     configs = [yaml.safe_load((path / "config.yaml").read_text()) for path in found]
     assert configs[0] == configs[1]
     assert not list(Path("set").rglob("*.partial*"))
+
+
+def test_one_folder_is_written_by_one_run_at_a_time(workdir, capsys, monkeypatch):
+    real_sets.make("words")
+    main(["fit", "--config", "flat.yaml"])
+    folder = Path("runs/flat/version_0")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(runs, "PATIENCE", 0.3)
+    ready, done = FORK.Event(), FORK.Event()
+
+    def hold():
+        runs.claim(folder)
+        ready.set()
+        done.wait(60)
+        os._exit(0)
+
+    other = FORK.Process(target=hold)
+    other.start()
+    assert ready.wait(60)
+    for words in (["--ckpt_path", "last"], ["--version", "0"]):
+        said = refusal(capsys, "fit", "--config", "flat.yaml", *words)
+        assert "runs/flat/version_0 is being written by another run" in said
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done.set()
+    monkeypatch.setattr(runs, "PATIENCE", 60.0)  # waits for the end of the other
+    main(["fit", "--config", "flat.yaml", "--trainer.max_epochs", "3", "--ckpt_path", "last"])
+    other.join(60)
+    assert load_checkpoint(folder / "checkpoints/last.ckpt", "it")["epoch"] == 2
