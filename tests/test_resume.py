@@ -33,7 +33,7 @@ class Interrupt(Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if (trainer.current_epoch, batch_idx) == (2, 3):
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("accumulate", ["1", "2"])
