@@ -1,6 +1,7 @@
 """Shared set-up: no W&B unless a test asks for it, one thread, a clean folder for runs, the toy modules importable."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 sys.path.insert(0, str(Path(__file__).parent))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background commands deaf to Ctrl-C
 LONG = ("test_experiments", "test_distributed", "test_cli", "test_entry_points", "test_kdcl", "test_vanishing_data")
 
 
