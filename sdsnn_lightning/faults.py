@@ -226,20 +226,29 @@ class StopTogether(Callback):
 
     Ctrl-C is taken the same way: Python would raise it in the middle of a step, where some weights are new and some
     old. A second one does end the run at once.
+
+    Attributes:
+        notices: The signals this process has received and noted.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._asked = self._agreed = self._handles = self._interrupted = False
+        self.notices: set[int] = set()
+        self._agreed = self._handles = False
+
+    def _listen(self, handler: Callable[[int, FrameType | None], Any], *signals: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in signals:
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+        self.notices.add(number)
 
     def _interrupt(self, trainer: Trainer, number: int, frame: FrameType | None) -> None:
         """Ctrl-C."""
-        if self._interrupted:
+        if number in self.notices:
             raise KeyboardInterrupt
-        self._interrupted = self._asked = True
+        self.notices.add(number)
         if trainer.is_global_zero:
             print("\nstopping after this step; Ctrl-C again stops at once, without its state", file=sys.stderr)
         if not self._handles:
@@ -250,37 +259,24 @@ class StopTogether(Callback):
         trainer._signal_connector.received_sigterm = stop
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the place of Lightning's handler, which stands by now and clears up at the end."""
-        self._asked = self._agreed = self._interrupted = False
+        """Takes the place of the handlers that Lightning knows, which it puts back at the end."""
         self._handles = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1
-        if threading.current_thread() is not threading.main_thread():
-            return
         if self._handles:
-            signal.signal(signal.SIGTERM, self._note)
+            self._listen(self._note, signal.SIGTERM)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a command in the background ignores it
-            signal.signal(signal.SIGINT, partial(self._interrupt, trainer))
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives Ctrl-C back."""
-        self._end(signal.default_int_handler)
+            self._listen(partial(self._interrupt, trainer), signal.SIGINT)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Gives Ctrl-C back, or ignores it, as Lightning does, while a run that it ended keeps its state."""
-        self._end(signal.SIG_IGN if self._interrupted else signal.default_int_handler)
-        if self._interrupted and isinstance(exception, SIGTERMException):
+        """Has the process end with the code of Ctrl-C where that was the reason."""
+        if signal.SIGINT in self.notices and isinstance(exception, SIGTERMException):
             exception.code = INTERRUPTED
-
-    def _end(self, handler: Any) -> None:
-        current = signal.getsignal(signal.SIGINT)
-        if isinstance(current, partial) and current.func == self._interrupt:
-            signal.signal(signal.SIGINT, handler)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Asks all processes after a step whether one was told to stop; they then stop."""
         if self._handles and not trainer.fit_loop._should_accumulate():
-            self._agreed = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
+            self._agreed = trainer.strategy.reduce_boolean_decision(bool(self.notices), all=False)
             self._tell(trainer, self._agreed)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

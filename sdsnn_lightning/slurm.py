@@ -8,9 +8,7 @@ import json
 import os
 import signal
 import subprocess
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -131,9 +129,6 @@ class Requeue(StopTogether):
     It stops after a batch, never within an accumulated one, so what `last.ckpt` keeps is exact; a validation that is
     due is finished first. After SIGTERM Slurm ends the job anyway, for good or to queue it anew itself, so it is only
     queued anew from here after SIGUSR1.
-
-    Attributes:
-        notices: The signals received so far.
     """
 
     def __init__(self, words: list[str]) -> None:
@@ -144,16 +139,7 @@ class Requeue(StopTogether):
         """
         super().__init__()
         self.words = words
-        self.notices: set[int] = set()
-        self._listen(signal.SIGUSR1)
-
-    def _listen(self, *signals: int) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in signals:
-                signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.notices.add(number)
+        self._listen(self._note, signal.SIGUSR1)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Marks the run folder as this job's, and takes requeueing out of Lightning's hands."""
@@ -166,20 +152,17 @@ class Requeue(StopTogether):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes SIGTERM over, also of one process alone, which is then stopped the same way."""
-        self._agreed = False
-        self._listen(signal.SIGUSR1, signal.SIGTERM)
+        super().on_train_start(trainer, pl_module)
+        self._handles = True
+        self._listen(self._note, signal.SIGUSR1, signal.SIGTERM)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Asks all processes whether one has got notice, and after which; they then stop after this batch."""
-        if trainer.fit_loop._should_accumulate():
-            return
-        agree = trainer.strategy.reduce_boolean_decision
-        self._agreed = agree(bool(self.notices), all=False)
-        if self._agreed and agree(signal.SIGUSR1 in self.notices, all=False):
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._agreed and trainer.strategy.reduce_boolean_decision(signal.SIGUSR1 in self.notices, all=False):
             self.notices.add(signal.SIGUSR1)
-        self._tell(trainer, self._agreed)
 
     def queue_anew(self) -> None:
         """Queues the job anew if that is what it got notice of; this ends the job.
@@ -188,7 +171,7 @@ class Requeue(StopTogether):
         """
         if signal.SIGUSR1 not in self.notices or runs.process_rank() != 0:
             return
-        self._listen(signal.SIGTERM)  # which now comes; this process has ended its work and will say so
+        self._listen(self._note, signal.SIGTERM)  # which now comes; this process has ended its work and will say so
         refused = requeue()
         if refused is None:
             rank_zero_info(f"Slurm gave notice: job {job()} is queued anew and will go on from here")
