@@ -10,12 +10,11 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from sdsnn_lightning.checkpoints import LAST, PREVIOUS
 from sdsnn_lightning.errors import ConfigError, UserError, one_line
 
 LONGEST_NAME = 255
 """Bytes of a name of a file or folder on the usual file systems."""
-KEPT_NAMES = ("last", "previous")
-"""Of the checkpoints to go on from."""
 LARGEST_SEED = 2**32 - 1
 """Of numpy."""
 _NO_REASON = ("Does not validate", "Expected a ", "Not a valid subclass")
@@ -86,7 +85,7 @@ def check_options(options: Mapping[str, Any], fits: bool) -> None:
         if options.get(key) is None:
             raise ConfigError(f"{key} is empty in the configuration; give its values, or take the key out for defaults")
     trainer, filename = options["trainer"], options["checkpoint"].get("filename")
-    if filename in KEPT_NAMES:
+    if filename and f"{filename}.ckpt" in (LAST, PREVIOUS):
         raise ConfigError(f"checkpoint.filename is {filename}, as every epoch is named; give another name: best")
     if trainer.get("accumulate_grad_batches", 1) < 1:
         raise ConfigError(

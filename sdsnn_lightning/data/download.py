@@ -74,22 +74,20 @@ def fetch_file(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
-            there = path.exists()  # put there by hand, left by a killed process, or fetched while this one waited
-            if not there:
+            source, arrived = str(path), path  # put there by hand, or fetched by a process that ended or was first
+            if not path.exists():
+                source, arrived = url, part
                 _receive(url, part, max_bytes, pause)
-            arrived = path if there else part
             with arrived.open("rb") as file:
                 found = hashlib.file_digest(file, kind).hexdigest()
             if found != wanted.lower():
                 bad = path.with_name(f"{path.name}.bad")
                 os.replace(arrived, bad)
                 raise DataError(
-                    f"{path if there else url} has the {kind} sum {found} instead of {wanted}: kept as {bad} and not "
-                    f"used; start again, or put the right file at {path}"
+                    f"{source} has the {kind} sum {found} instead of {wanted}: kept as {bad} and not used; "
+                    f"start again, or put the right file at {path}"
                 )
-            if there:
-                return path
-            os.replace(part, path)
+            os.replace(arrived, path)
     except OSError as error:
         raise DataError(
             f"{path} cannot be written ({error.strerror or error}); free space or mend its rights, and start again"

@@ -17,11 +17,9 @@ Fill = Literal["mean", "floor", "zero"]
 
 FRONT_ENDS: dict[FrontEnd, dict[str, float]] = {
     "clean": {"sample_rate": 16000, "n_fft": 512, "n_mels": 40, "f_min": 20.0},
-    "spikescr": {"sample_rate": 8000, "n_fft": 256, "n_mels": 140, "f_min": 50.0},
+    "spikescr": {"sample_rate": 8000, "n_fft": 256, "n_mels": 140, "f_min": 50.0, "recorded_rate": 16000},
 }
 """What `LogMel` takes for an argument that is not given."""
-SPIKESCR_RECORDED = 16000
-"""Rate in Hz of the recordings that SpikeSCR's front-end brings to its own."""
 SPIKESCR_F_MAX = 14000.0
 """Upper end of SpikeSCR's mel filters in Hz, 10 kHz above what its 8 kHz sound holds."""
 
@@ -85,8 +83,7 @@ class LogMel(nn.Module):
         preset = FRONT_ENDS[style]
         rate = int(preset["sample_rate"] if sample_rate is None else sample_rate)
         self.style, self.sample_rate = style, rate
-        recorded = rate if style == "clean" else SPIKESCR_RECORDED
-        self.recorded_rate = recorded if recorded_rate is None else recorded_rate
+        self.recorded_rate = int(preset.get("recorded_rate", rate) if recorded_rate is None else recorded_rate)
         self.resample = SincResample(self.recorded_rate, rate)
         self.n_fft = int(preset["n_fft"] if n_fft is None else n_fft)
         self.n_mels = int(preset["n_mels"] if n_mels is None else n_mels)
