@@ -116,7 +116,7 @@ def to_spikes(options: argparse.Namespace) -> None:
                 (r.root / r.file, labels[number, r.word], speakers[number, r.speaker]) for r in chosen
             )
     if single:
-        files = {options.out: parts[""]}
+        files, names = {options.out: parts[""]}, [options.out]
         if not parts[""]:
             raise DataError(f"{options.list} names no recording of {options.folders[0]}; give another list")
     else:
@@ -124,11 +124,12 @@ def to_spikes(options: argparse.Namespace) -> None:
             if not parts[part]:
                 raise DataError(f"no recording is left for {part}; name other speakers or restore the list files")
         prefix = options.prefix or options.out.resolve().name
+        names = [options.out / f"{prefix}_{part}.h5" for part in FILE_PARTS.values()]
         files = {options.out / f"{prefix}_{part}.h5": chosen for part, chosen in parts.items() if chosen}
-    old = [file for file in files if file.exists()]
+    old = [file for file in names if file.exists()]  # of a part, too, that this split does not have
     if old and not options.overwrite:
         raise DataError(f"{old[0]} exists; delete it, name another output, or give --overwrite")
-    _convert_all(files, class_names, options)
+    _convert_all(files, old, class_names, options)
 
 
 def _check(options: argparse.Namespace, single: bool) -> None:
@@ -174,9 +175,12 @@ def number_words(
 
 
 def _convert_all(
-    files: dict[Path, list[tuple[Path, int, int]]], class_names: Sequence[str], options: argparse.Namespace
+    files: dict[Path, list[tuple[Path, int, int]]],
+    old: Sequence[Path],
+    class_names: Sequence[str],
+    options: argparse.Namespace,
 ) -> None:
-    """Converts into a folder aside, then renames, and says what was done."""
+    """Converts into a folder aside, then replaces the old files, and says what was done."""
     from sdsnn_lightning.data.spike_files import write_spike_file
 
     began = time.monotonic()
@@ -192,7 +196,9 @@ def _convert_all(
                 write_spike_file(Path(aside, file.name), shown, class_names)
                 if not tallies[file].spikes:
                     raise DataError(f"{recordings[0][0]} and all others for {file.name} are silent; record them anew")
-            for file in files:  # none of them before all are good
+            for file in old:  # none of them before all are good, and all: a kill here never leaves parts of two splits
+                file.unlink(missing_ok=True)
+            for file in files:
                 os.replace(Path(aside, file.name), file)
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror or error}); name another output") from None

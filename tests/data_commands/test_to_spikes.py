@@ -1,6 +1,8 @@
 """`sdsnn data to-spikes` on small folders of synthetic words."""
 
+import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +143,28 @@ def test_other_rates_and_channels_are_converted_and_said_once(digits, tmp_path, 
     file = SpikeFile(tmp_path / "out.h5")
     mono, stereo = len(file[0].times), len(file[1].times)  # 0_ann_0.flac, 0_ann_1.wav: the same sound
     assert stereo == pytest.approx(mono, rel=0.1)
+
+
+def test_overwriting_a_set_leaves_no_part_of_the_old_split(digits, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "set"
+    files = {part: out / f"set_{part}.h5" for part in ("train", "valid", "test")}
+    run(digits, out, "--valid-speakers", "bob", "--test-speakers", "cy")
+    files["train"].unlink()
+    files["test"].unlink()
+    assert f"{files['valid']} exists" in refused(capsys, digits, out, "--test-speakers", "bob")  # no valid of its own
+
+    run(digits, out, "--test-speakers", "bob", "--overwrite")
+    assert {part for part, file in files.items() if file.exists()} == {"train", "test"}
+
+    def killed(source, target):
+        if Path(target) == files["test"]:
+            raise KeyboardInterrupt
+        os.rename(source, target)
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(SystemExit):
+        run(digits, out, "--test-speakers", "cy", "--overwrite")
+    assert not files["test"].exists()  # the old one holds bob, who is in the new training part
 
 
 def test_words_list_workers_and_the_hash_rule(commands, tmp_path):
