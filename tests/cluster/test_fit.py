@@ -65,14 +65,17 @@ def disturb(slurm, job, how, process=0):
         slurm.call("scancel", "--signal=USR1", job)
     elif how == "pre-emption":  # SIGTERM, and the job is queued by Slurm
         slurm.call("scontrol", "requeue", job)
-    else:  # without any warning, as when a node fails
-        os.kill(process, signal.SIGKILL)  # scancel would give a warning first
+    else:
+        if how == "Ctrl-C":  # in the terminal of an srun, which hands it on
+            slurm.call("scancel", "--signal=INT", job)
+        else:  # without any warning, as when a node fails
+            os.kill(process, signal.SIGKILL)  # scancel would give a warning first
         slurm.wait_until(job, "its failure", lambda: slurm.facts(job)["JobState"] == "FAILED")
         slurm.call("scontrol", "requeue", job)
     slurm.wait_until(job, "its second start", lambda: slurm.facts(job)["Restarts"] == "1")
 
 
-@pytest.mark.parametrize("how", ["notice", "pre-emption", "kill"])
+@pytest.mark.parametrize("how", ["notice", "pre-emption", "Ctrl-C", "kill"])
 def test_a_job_that_is_queued_anew_ends_like_an_undisturbed_one(slurm, undisturbed, tmp_path, how):
     job = submit(slurm, tmp_path, f"--export=ALL,WANDB_MODE={'offline' if how == 'notice' else 'disabled'}")
     slurm.wait_until(job, "the place to disturb it", (tmp_path / "paused").exists)
