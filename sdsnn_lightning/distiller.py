@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
@@ -65,7 +66,7 @@ class Distiller(Classifier):
             teacher: Makes the teacher from the number of classes; None for methods without one.
             teacher_checkpoint: Its weights: a checkpoint of a run, or a plain state dict.
             teacher_experiment: The YAML that trains the teacher. The command line runs it first where
-                `teacher_checkpoint` does not exist yet.
+                `teacher_checkpoint` does not exist yet; under `trainer.fast_dev_run` the teacher is then untrained.
             alpha: Share of distillation in the total, in [0, 1]; a number or schedule. None adds the terms as they are.
             scheduler: As of `Classifier`.
             scheduler_interval: As of `Classifier`.
@@ -175,6 +176,9 @@ class Distiller(Classifier):
         if self.teacher is None or self.teacher_checkpoint is None or self._teacher_loaded:
             return
         path = Path(self.teacher_checkpoint)
+        if self.teacher_experiment and self.trainer.fast_dev_run and not path.exists():  # type: ignore[attr-defined]
+            rank_zero_warn(f"fast_dev_run: {path} does not exist, so the teacher of this trial is untrained")
+            return
         what = f"the teacher (model.init_args.teacher_checkpoint: {path})"
         state, checkpoint = load_network_state(path, what)
         check_classes(checkpoint, getattr(self._datamodule, "class_names", []), what)

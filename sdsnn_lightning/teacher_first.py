@@ -103,6 +103,7 @@ def train_missing_teacher(dumped_config: str, words: list[str]) -> None:
     same program in a process of its own. Its best checkpoint is then copied to `teacher_checkpoint`, in one step, so
     that a half-written file is never taken for a teacher. Where the command line or the teacher's experiment switches
     validation off, no state is the best: its last one is taken, which is said. Other ranks of a distributed run wait.
+    A trial of a few batches (`trainer.fast_dev_run`) trains none, see `Distiller`.
 
     Args:
         dumped_config: The resolved configuration of this run, as YAML.
@@ -126,6 +127,8 @@ def train_missing_teacher(dumped_config: str, words: list[str]) -> None:
         Path(checkpoint).exists() and not Path(checkpoint).is_file()
     ):  # the trained teacher would take its place: a folder's, or a device's
         raise ConfigError(f"model.init_args.teacher_checkpoint: {checkpoint} is no file; give another path")
+    if config["trainer"]["fast_dev_run"]:
+        return
     if runs.process_rank() != 0:
         while not Path(checkpoint).is_file():
             time.sleep(1.0)

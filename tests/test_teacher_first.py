@@ -61,10 +61,19 @@ def test_a_teacher_without_validation_is_its_last_state_which_is_said(workdir, c
     assert load_checkpoint(Path("runs/toy/version_0/checkpoints/last.ckpt"), "it")["epoch"] == 1
     # Where nothing at all is kept, there is no teacher to go on with.
     teacher.unlink()
-    said = refusal(capsys, *fit, "--trainer.fast_dev_run", "true")
+    own = Path("teacher.yaml").read_text().replace("trainer: {", "trainer: {fast_dev_run: true, ")
+    Path("teacher.yaml").write_text(own)
+    said = refusal(capsys, *fit)
     assert said == "error: training the teacher left no checkpoint; train teacher.yaml by itself first"
     assert not teacher.exists()
     assert not Path("runs/toy/version_1").exists()
+
+
+def test_a_trial_of_a_batch_needs_no_teacher_and_says_so(workdir):
+    write_toy()
+    with pytest.warns(UserWarning, match="seed1.ckpt does not exist, so the teacher of this trial is untrained"):
+        main(["fit", "--config", "toy.yaml", "--trainer.devices", "1", "--trainer.fast_dev_run", "true"])
+    assert not list(Path("runs").rglob("*.*"))
 
 
 @pytest.mark.parametrize(
