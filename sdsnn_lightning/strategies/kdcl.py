@@ -105,9 +105,9 @@ class TimeStepCurriculum(ReadoutStrategy):
         self.promoted: dict[str, Tensor] = {}
 
     def build(self, distiller: "Distiller") -> nn.Module | None:
-        """Checks that the stages fit the run and the data; this term has no parameters of its own."""
-        trainer = distiller.trainer
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        """Checks that the stages fit run and data (fast_dev_run tries the first); this term has no parameters."""
+        trainer: Any = distiller.trainer
+        for callback in trainer.callbacks:
             if isinstance(callback, WeightAveraging | StochasticWeightAveraging):
                 raise ConfigError(
                     f"{type(callback).__name__} (trainer.callbacks) averages over the stages of TimeStepCurriculum, "
@@ -118,8 +118,8 @@ class TimeStepCurriculum(ReadoutStrategy):
                     "EarlyStopping (trainer.callbacks) may end the run in an early stage of TimeStepCurriculum, as it "
                     "compares scores of different time steps; take one of them out"
                 )
-        self.ends = stage_ends(self.stages, trainer.max_epochs or 0)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.ends = stage_ends(self.stages, len(self.stages) if trainer.fast_dev_run else trainer.max_epochs or 0)
+        data: Any = trainer.datamodule
         self.teacher_step_ms: float | None = getattr(data, "teacher_step_ms", None)  # before the stages change it
         last = self.stages[-1].step_ms
         if getattr(data, "step_ms", last) != last:

@@ -78,11 +78,14 @@ def same(a, b):
 
 
 def test_stages_promote_restart_and_end_at_the_coarsest_steps(place):
-    Record.seen = []
     Path("record.yaml").write_text("trainer: {callbacks+: [{class_path: strategies.test_kdcl.Record}]}")
     Record.seen = []
     sys.modules["strategies.test_kdcl"] = sys.modules[__name__]
-    main(["fit", "--config", "toy.yaml", "--config", "record.yaml"])
+    fit = ["fit", "--config", "toy.yaml", "--config", "record.yaml"]
+    main([*fit, "--trainer.fast_dev_run", "true"])
+    assert [(student, teacher) for *_, student, teacher, _ in Record.seen] == [(8, None)]  # of the first stage
+    Record.seen = []
+    main(fit)
     steps = {epoch: (student, teacher) for epoch, _, student, teacher, _ in Record.seen}
     # 7 epochs in shares of 2, 1, 1 end after 3.5, 5.25 and 7: after 4, 5 and 7.
     assert steps == {0: (8, None), 1: (8, None), 2: (8, None), 3: (8, None), 4: (4, 8), 5: (2, 4), 6: (2, 4)}
