@@ -196,8 +196,11 @@ def _convert_all(
                 write_spike_file(Path(aside, file.name), shown, class_names)
                 if not tallies[file].spikes:
                     raise DataError(f"{recordings[0][0]} and all others for {file.name} are silent; record them anew")
-            for file in old:  # none of them before all are good, and all: a kill here never leaves parts of two splits
-                file.unlink(missing_ok=True)
+            # Not before all are good. The first is replaced in one step; the other old parts go before that, so that a
+            # kill never leaves parts of two splits.
+            for file in old:
+                if file != next(iter(files)):
+                    file.unlink(missing_ok=True)
             for file in files:
                 os.replace(Path(aside, file.name), file)
     except OSError as error:
