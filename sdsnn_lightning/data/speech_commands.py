@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -60,6 +60,7 @@ class SpeechCommands(DataModule):
         version: Literal[1, 2] = 2,
         classes: int | list[str] | None = None,
         class_seed: int = 0,
+        fold: int = 0,
         step_ms: float = 10.0,
         teacher_step_ms: float | None = None,
         front_end: FrontEnd = "clean",
@@ -92,6 +93,8 @@ class SpeechCommands(DataModule):
                 `_silence_`, background noise, each as large as an average word), 30 (all words of version 1) or 35
                 (of version 2). A list may name `_unknown_` and `_silence_`, too.
             class_seed: Chooses the recordings of `_unknown_`, and of `_silence_` in validation and test.
+            fold: Which group of speakers is tested, in a cross-validation over all speakers (see `rotate_speakers`); 0
+                is the set's own split.
             step_ms: Duration of one time step of the student's view in milliseconds.
             teacher_step_ms: The same of the teacher's view; as the student's by default.
             front_end: `clean` (ours) or `spikescr` (SpikeSCR's official one), see `LogMel`. The latter's training
@@ -140,7 +143,7 @@ class SpeechCommands(DataModule):
         self.samples, self.hop = round(self.sample_rate * seconds), hop
         self.augment, self.augment_teacher, self.mask_fill = augment, augment_teacher, mask_fill
         self.noise_probability = noise_probability
-        self.class_seed, self.cache_dir = class_seed, cache_dir
+        self.class_seed, self.fold, self.cache_dir = class_seed, fold, cache_dir
         self.noise: BackgroundNoise | None = None  # read in `setup`, where something needs it
         self.set_resolution(step_ms, teacher_step_ms)
         self.to_download: Literal[1, 2] | None = None
@@ -154,6 +157,11 @@ class SpeechCommands(DataModule):
         self.class_names = name_classes(classes, words, self.data_source == "simulated")
         if not self.class_names:
             raise DataError(f"{self.root} holds no word folder; put <word>/<speaker>_nohash_<take>.wav there")
+
+    @property
+    def split_key(self) -> dict[str, Any]:
+        """The fold, which decides who is in which part."""
+        return {"fold": self.fold}
 
     def set_resolution(self, step_ms: float, teacher_step_ms: float | None = None) -> None:
         """Sets the time step of both views, from the next batch on; a curriculum calls this between its stages.
@@ -200,7 +208,7 @@ class SpeechCommands(DataModule):
             download_speech_commands(self.root, self.to_download)
         if self.data_source == "simulated":
             write_simulated_commands(self.root)
-        parts = choose_files(self.root, self.class_names, self.class_seed)
+        parts = choose_files(self.root, self.class_names, self.class_seed, self.fold)
         files = [file for part in parts.values() for file, _ in part]
         self._read_noise()  # what is missing should be said before minutes of decoding
         build_waveforms(self.root, files, self.sample_rate, self.samples, self.cache_dir)
@@ -214,7 +222,7 @@ class SpeechCommands(DataModule):
         Raises:
             DataError: If the set is incomplete.
         """
-        parts = choose_files(self.root, self.class_names, self.class_seed)
+        parts = choose_files(self.root, self.class_names, self.class_seed, self.fold)
         files = [file for part in parts.values() for file, _ in part]
         path = cache_file(self.root, files, self.sample_rate, self.samples, self.cache_dir)
         self._read_noise()

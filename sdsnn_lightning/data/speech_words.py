@@ -167,6 +167,14 @@ def split_files(root: Path, words: Sequence[str]) -> dict[Part, list[str]]:
     return parts
 
 
+def _regroup(parts: dict[Part, list[str]], places: dict[str, Part]) -> dict[Part, list[str]]:
+    """The same recordings, sorted, by the part of their speaker."""
+    moved: dict[Part, list[str]] = {part: [] for part in PARTS}
+    for file in sorted(file for files in parts.values() for file in files):
+        moved[places[speaker_of(file)]].append(file)
+    return moved
+
+
 def _read_list(path: Path, words: Sequence[str], files: set[str]) -> set[str]:
     """Reads one official list file, as far as it is about these words, and checks that its recordings are there."""
     named = {line for line in _lines(path) if line.partition("/")[0] in words}
@@ -191,7 +199,41 @@ def average_class(recordings: int, words: int) -> int:
     return math.ceil(recordings / words)
 
 
-def choose_files(root: Path, class_names: Sequence[str], seed: int = 0) -> dict[Part, list[tuple[str, int]]]:
+def rotate_speakers(parts: dict[Part, list[str]], fold: int) -> dict[str, Part]:
+    """The parts of another fold of a cross-validation over speakers: every speaker is tested in one of the folds.
+
+    The test speakers, the validation speakers and the training speakers, these dealt in order into groups about as
+    large as the test part, form a ring. Fold k tests the k-th group and validates on the next one; fold 0 is the set's
+    own split. Ours.
+
+    Args:
+        parts: Recordings by part of the set's own split.
+        fold: Which group to test.
+
+    Returns:
+        Part of every speaker.
+
+    Raises:
+        ConfigError: If there is no such fold.
+        DataError: If a speaker is in two parts, so that speakers cannot change places.
+    """
+    speakers = {part: sorted({speaker_of(file) for file in files}) for part, files in parts.items()}
+    own = {speaker: part for part, names in speakers.items() for speaker in names}
+    for part, names in speakers.items():
+        if twice := [speaker for speaker in names if own[speaker] != part]:
+            raise DataError(f"speaker {twice[0]} is in two parts of the set, which rules folds out; leave fold at 0")
+    count = max(1, round(len(speakers["train"]) / len(speakers["test"])))
+    groups = [speakers["test"], speakers["val"], *(speakers["train"][k::count] for k in range(count))]
+    if not 0 <= fold < len(groups):
+        raise ConfigError(f"data.init_args.fold is {fold}; these speakers make the folds 0 to {len(groups) - 1}")
+    held: dict[str, Part] = dict.fromkeys(groups[(fold + 1) % len(groups)], "val")
+    held |= dict.fromkeys(groups[fold], "test")
+    return {speaker: held.get(speaker, "train") for speaker in own}
+
+
+def choose_files(
+    root: Path, class_names: Sequence[str], seed: int = 0, fold: int = 0
+) -> dict[Part, list[tuple[str, int]]]:
     """The recordings of every part with their class index; `_silence_` has no recordings and is left out.
 
     `_unknown_` holds as many recordings of other words as an average word has, which for ten commands is the 10 % of
@@ -202,22 +244,29 @@ def choose_files(root: Path, class_names: Sequence[str], seed: int = 0) -> dict[
         root: Folder of the set.
         class_names: Words and perhaps `_unknown_`, in index order.
         seed: Chooses the recordings of other words.
+        fold: Fold of a cross-validation over speakers (see `rotate_speakers`); 0 is the set's own split.
 
     Returns:
         `(path below root, class index)` by part.
 
     Raises:
+        ConfigError: If there is no such fold.
         DataError: If the set is incomplete (see `split_files`), or has no other word.
     """
     known = [name for name in class_names if name not in (UNKNOWN, SILENCE)]
     indices = {name: index for index, name in enumerate(class_names)}
-    parts = split_files(root, known)
-    chosen = {part: [(file, indices[file.partition("/")[0]]) for file in files] for part, files in parts.items()}
+    parts, unknown = split_files(root, known), {}
     if UNKNOWN in indices:
         others = sorted(set(list_words(root)) - set(known))
         if not others:
             raise DataError(f"{root} holds no other word for {UNKNOWN}; take it out of data.init_args.classes")
-        for part, files in split_files(root, others).items():
+        unknown = split_files(root, others)
+    if fold:
+        places = rotate_speakers({part: files + unknown.get(part, []) for part, files in parts.items()}, fold)
+        parts, unknown = _regroup(parts, places), _regroup(unknown, places)
+    chosen = {part: [(file, indices[file.partition("/")[0]]) for file in files] for part, files in parts.items()}
+    if UNKNOWN in indices:
+        for part, files in unknown.items():
             files.sort(key=lambda file: hashlib.sha1(f"{seed}:{file}".encode()).hexdigest())
             few = sorted(files[: average_class(len(parts[part]), len(known))])
             chosen[part] += [(file, indices[UNKNOWN]) for file in few]

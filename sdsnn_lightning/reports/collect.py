@@ -1,7 +1,8 @@
-"""Reads run folders, and groups the seeds of one experiment."""
+"""Reads run folders, and groups the seeds and folds of one experiment."""
 
 import csv
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,8 +39,13 @@ class Run:
 
     @property
     def seed(self) -> str:
-        """The seed, or the number of the folder where none was set."""
-        return str(self.results.get("seed") or self.folder.name)
+        """The seed, or the number of the folder where none was set, and the fold if it is not the set's own split."""
+        return str(self.results.get("seed") or self.folder.name) + (f", fold {self.fold}" if self.fold else "")
+
+    @property
+    def fold(self) -> int:
+        """The fold of a cross-validation, `data.init_args.fold`; 0, the set's own split, where the data has none."""
+        return int(((self.config.get("data") or {}).get("init_args") or {}).get("fold") or 0)
 
     @property
     def source(self) -> str:
@@ -113,7 +119,7 @@ class Run:
 
 @dataclass
 class Group:
-    """The runs of one experiment that differ by their seed alone.
+    """The runs of one experiment that differ by their seed alone, or by it and the fold of a cross-validation.
 
     Attributes:
         label: Name of the experiment, with the setting that tells it from another of that name.
@@ -122,6 +128,19 @@ class Group:
 
     label: str
     runs: list[Run] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds there are, in the fold that has most."""
+        return max(Counter(run.fold for run in self.runs).values())
+
+    @property
+    def source(self) -> str:
+        """The data of all runs, and which of its folds, if another than the set's own split is among them."""
+        source, folds = self.runs[0].source, sorted({run.fold for run in self.runs})
+        if folds == [0]:
+            return source
+        return f"{source[:-1]}, {f'fold {folds[0]}' if len(folds) == 1 else f'{len(folds)} folds'})"
 
     def mean(self, key: str) -> float | None:
         """Mean of a test score over the runs that have it."""
@@ -139,7 +158,7 @@ def _number(text: str | None) -> float | None:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Reads one run folder, or all versions of one experiment (the newest of each seed).
+    """Reads one run folder, or all versions of one experiment (the newest of each seed and fold).
 
     Args:
         folder: `<runs>/<experiment>/version_<n>` or `<runs>/<experiment>`.
@@ -163,14 +182,15 @@ def read_runs(folder: Path) -> list[Run]:
             raise DataError(f"{file} is not valid JSON; delete it and run `lightning test` again") from None
         if "test" in content:
             name = (folder.parent if single else folder).name
-            found[content.get("seed") or path.name] = Run(path, name, content)
+            run = Run(path, name, content)
+            found[content.get("seed") or path.name, run.fold] = run
     if not found:
         raise DataError(f"{folder} holds no tested run; run `lightning test --config ... --ckpt_path best` first")
     return list(found.values())
 
 
 def collect(folders: list[Path]) -> list[Group]:
-    """Reads runs and groups those that differ by their seed alone, in the order they were named.
+    """Reads runs and groups those that differ by seed and fold alone, in the order they were named.
 
     Args:
         folders: Run folders, or experiment folders; a run that is named twice counts once.

@@ -68,7 +68,7 @@ def draw_pareto(groups: Sequence[Group], path: Path, cost: Cost = "energy") -> N
     from sdsnn_lightning.charts import pareto_chart
     from sdsnn_lightning.reports.page import cost_points
 
-    sources = dict.fromkeys(group.runs[0].source for group in groups)
+    sources = dict.fromkeys(group.source for group in groups)
     points = cost_points(groups, cost)
     if len(sources) > 1 or not points:
         what = f"the runs are on {', '.join(sources)}" if len(sources) > 1 else f"no run has its {cost}"

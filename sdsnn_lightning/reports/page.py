@@ -87,8 +87,8 @@ def comparison(groups: Sequence[Group]) -> Iterator[Picture]:
         note = "In a network that looks ahead, the first t steps have seen more than t." if any(
             "(looks ahead)" in name for name in prefixes) else ""  # fmt: skip
         yield vector(prefix_chart(prefixes), "Accuracy after every number of time steps", note)
-    for source in dict.fromkeys(group.runs[0].source for group in groups):
-        points = cost_points([group for group in groups if group.runs[0].source == source])
+    for source in dict.fromkeys(group.source for group in groups):
+        points = cost_points([group for group in groups if group.source == source])
         if len(points) > 1:  # one experiment by itself is no comparison
             means = [tuple(np.mean(runs, axis=0)) for runs in points.values()]
             best = [list(points)[index] for index in pareto_front(means)]
@@ -146,14 +146,14 @@ def loss_terms(names: Iterable[str]) -> list[str]:
 
 
 def pictures_of(group: Group) -> Iterator[Picture]:
-    """The pictures of one experiment: sums and means over its seeds, spikes and clip of the first."""
+    """The pictures of one experiment: sums and means over its runs, spikes and clip of the first."""
     first = group.runs[0]
     several = len(group.runs) > 1
     one = f"Seed {first.seed}." if several else ""
     known = [run.details for run in group.runs if run.details.get("confusion")]
     if known:  # of all runs, unless one was tested before details were kept
-        seeds = f"{len(known)} seeds" if len(known) == len(group.runs) else f"{len(known)} of {len(group.runs)} seeds"
-        note = f"Sum over {seeds}; percent of the true class." if several else "Percent of the true class."
+        runs = f"{len(known)} runs" if len(known) == len(group.runs) else f"{len(known)} of {len(group.runs)} runs"
+        note = f"Sum over {runs}; percent of the true class." if several else "Percent of the true class."
         counts = np.sum([details["confusion"] for details in known], axis=0)
         yield vector(confusion_picture(counts, known[0]["classes"]), "Confusion matrix", note)
     elif (path := first.folder / "pictures" / "confusion.png").is_file():
@@ -164,11 +164,11 @@ def pictures_of(group: Group) -> Iterator[Picture]:
                  for grouping, named in parts.items() for name, values in named.items()}  # fmt: skip
         overall = {key: group.mean(key) or 0.0 for key in ("WAR", "UAR")}
         title = "Recall per class" + "".join(f", accuracy per {grouping}" for grouping in parts if grouping != "recall")
-        yield vector(recall_bars({**means, **overall}, 5.0), title, "Mean over seeds." if several else "")
+        yield vector(recall_bars({**means, **overall}, 5.0), title, "Mean over runs." if several else "")
     layers = mean_layers(group)
     chart = layer_chart(layers) if layers else None
     if chart is not None:
-        yield vector(chart, "Firing rate and energy per layer", "Mean over seeds." if several else "")
+        yield vector(chart, "Firing rate and energy per layer", "Mean over runs." if several else "")
     terms = {
         name: [run.curves[f"train/{name}"] for run in group.runs if f"train/{name}" in run.curves]
         for name in loss_terms(first.curves)
@@ -247,7 +247,7 @@ def page(groups: Sequence[Group], experiments: Path) -> str:
         sections=sections,
         columns=COLUMNS,
         note_names=NOTES,
-        sources=sorted({group.runs[0].source for group in groups}),
+        sources=sorted({group.source for group in groups}),
         simulated=any(run.results["data_source"] == "simulated" for group in groups for run in group.runs),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         charts=list(comparison(groups)),

@@ -7,7 +7,7 @@ from typing import Any
 OF_THE_RUN = (
     "seed_everything", "runs", "version", "name", "notes", "ckpt_path", "weights_only", "wandb", "verbose",
     "model.teacher_checkpoint", "data.root", "data.simulated_root", "data.cache_dir", "data.num_workers",
-    "data.source", "data.download", "checkpoint.dirpath", "trainer.accelerator", "trainer.logger",
+    "data.source", "data.download", "data.fold", "checkpoint.dirpath", "trainer.accelerator", "trainer.logger",
     "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.enable_model_summary",
     "trainer.log_every_n_steps", "trainer.profiler",
 )  # fmt: skip
@@ -55,7 +55,7 @@ def _inside(value: Any) -> list[tuple[str, Any]]:
 
 
 def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an experiment, without those of the single run: seed, folders, devices, loggers.
+    """The settings of an experiment, without those of the single run: seed, fold, folders, devices, loggers.
 
     Args:
         config: Contents of a `config.yaml`.

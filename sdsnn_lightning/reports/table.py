@@ -46,7 +46,7 @@ def cell(column: str, values: Sequence[float | None]) -> str:
 def cells(group: Group) -> dict[str, str]:
     """The row of one experiment: `experiment`, `seeds`, `data` and the cells of `COLUMNS`."""
     of_run = [figures(run) for run in group.runs]
-    row = {"experiment": group.label, "seeds": str(len(group.runs)), "data": group.runs[0].source}
+    row = {"experiment": group.label, "seeds": str(group.seeds), "data": group.source}
     return row | {column: cell(column, [values[column] for values in of_run]) for column in COLUMNS}
 
 

@@ -14,6 +14,7 @@ from sdsnn_lightning.data.speech_words import (
     hash_part,
     list_words,
     name_classes,
+    rotate_speakers,
     speaker_of,
     split_files,
 )
@@ -183,3 +184,51 @@ def test_the_official_task_on_real_recordings():
     for files in parts.values():
         known = sum(target < 10 for _, target in files)
         assert sum(target == 10 for _, target in files) == -(-known // 10)
+
+
+def test_folds_test_every_speaker_once_and_keep_the_parts_apart():
+    own = {"train": [f"w/{n:02d}_nohash_0.wav" for n in range(7)], "val": ["w/v_nohash_0.wav", "w/u_nohash_0.wav"],
+           "test": ["w/t_nohash_0.wav", "w/s_nohash_0.wav"]}  # fmt: skip
+    folds = [rotate_speakers(own, fold) for fold in range(6)]  # 7 / 2 rounds to four groups: 00 04, 01 05, 02 06, 03
+    by_part = [{part: {s for s, p in fold.items() if p == part} for part in ("train", "val", "test")} for fold in folds]
+    assert by_part[0]["test"] == {"t", "s"}
+    assert by_part[0]["val"] == {"v", "u"}
+    assert [sorted(parts["test"]) for parts in by_part[1:]] == [
+        ["u", "v"], ["00", "04"], ["01", "05"], ["02", "06"], ["03"],
+    ]  # fmt: skip
+    assert by_part[5]["val"] == {"t", "s"}
+    assert all(sum(map(len, parts.values())) == 11 for parts in by_part)
+    for fold in (-1, 6):
+        with pytest.raises(ConfigError, match=f"data.init_args.fold is {fold}; these speakers make the folds 0 to 5"):
+            rotate_speakers(own, fold)
+    with pytest.raises(DataError, match="speaker t is in two parts of the set"):
+        rotate_speakers({**own, "train": [*own["train"], "w/t_nohash_1.wav"]}, 1)
+
+
+def test_a_fold_moves_other_words_with_their_speakers(root):
+    shutil.copytree(root / "cat", root / "dog")
+    for name in ("validation", "testing"):  # the hash knows the new word, too
+        (root / f"{name}_list.txt").unlink()
+    names = ["bed", "cat", "_unknown_"]
+    assert choose_files(root, names, fold=0) == choose_files(root, names)
+    tested = set()
+    for fold in range(4):
+        parts = choose_files(root, names, fold=fold)
+        who = {part: {speaker_of(file) for file, _ in files} for part, files in parts.items()}
+        assert [len(files) for files in parts.values()] == [12, 6, 6]
+        assert [len(speakers) for speakers in who.values()] == [2, 1, 1]
+        assert not who["train"] & (who["val"] | who["test"])
+        assert not who["val"] & who["test"]
+        tested |= who["test"]
+    assert tested == set(SPEAKERS)
+
+
+def test_a_fold_is_one_of_the_data_and_of_its_teacher(root):
+    data = SpeechCommands(root=str(root), fold=2)
+    assert data.split_key == {"fold": 2}
+    data.prepare_data()
+    data.setup("fit")
+    speakers = {part: len(getattr(data, f"{part}_set")) for part in ("train", "val", "test")}
+    assert speakers == {"train": 8, "val": 4, "test": 4}
+    with pytest.raises(ConfigError, match="fold is 4; these speakers make the folds 0 to 3"):
+        SpeechCommands(root=str(root), fold=4).prepare_data()

@@ -9,13 +9,14 @@ from statistics import mean, stdev
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from refusal import refusal
 
 from sdsnn_lightning.cli import main
 from sdsnn_lightning.reports.collect import collect
 from sdsnn_lightning.reports.page import cost_points, mean_layers, page, part_scores
-from sdsnn_lightning.reports.table import markdown
+from sdsnn_lightning.reports.table import cells, markdown
 
 
 def load(path):
@@ -189,7 +190,7 @@ def test_one_seed_that_was_tested_before_details_were_kept_does_not_hide_the_oth
     both = shutil.copytree(fitted / "maps", tmp_path / "maps")
     (both / "version_0/details.json").unlink()
     text = text_of(page(collect([both]), tmp_path))
-    assert "Sum over 1 of 2 seeds; percent of the true class." in text
+    assert "Sum over 1 of 2 runs; percent of the true class." in text
 
 
 def test_same_name_other_settings_is_another_row(fitted, tmp_path):
@@ -218,3 +219,20 @@ def test_a_broken_file_is_one_line(fitted, tmp_path, capsys, file, content, said
 def test_a_page_that_cannot_be_written_names_the_option(folders, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert "--output" in refusal(capsys, "report", folders[1], "--output", tmp_path / "file" / "report.html")
+
+
+def test_folds_of_a_cross_validation_are_one_row(fitted, tmp_path):
+    for fold in (1, 2):
+        folder = shutil.copytree(fitted / "maps/version_0", tmp_path / f"fold{fold}/maps/version_0")
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["data"].setdefault("init_args", {})["fold"] = fold
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    folders = [fitted / "maps", tmp_path / "fold1/maps", tmp_path / "fold2/maps"]
+    (group,) = collect(folders)
+    assert [run.seed for run in group.runs] == ["1", "2", "1, fold 1", "1, fold 2"]
+    assert cells(group)["seeds"] == "2"
+    assert cells(group)["data"].endswith(", 3 folds)")
+    assert cells(collect(folders[2:])[0])["data"].endswith(", fold 2)")
+    assert "fold" not in cells(collect(folders[:1])[0])["data"]
+    shutil.copytree(folders[2] / "version_0", folders[1] / "version_1")  # same seed, other fold: not an older version
+    assert [run.fold for run in collect([folders[1]])[0].runs] == [1, 2]
