@@ -20,6 +20,14 @@ NOISE = (
     r"- (?=- )",
 )
 
+# What to do about complaints that do not say it, by a part of each.
+CURES = {
+    "No module named": "start in the folder that the module is in",
+    "class_path 'sdsnn_lightning.DataModule'": "no data is named; give the experiment's YAML before an overlay",
+    "class_path 'sdsnn_lightning.Classifier': Option 'alpha'": "give the YAML of an experiment with a Distiller before "
+    "this overlay",
+}
+
 # Defaults of Lightning's own callbacks that the parser cannot write down otherwise, as it must to resolve a `${...}`.
 register_type(torch.device, str, torch.device)
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, word: dumper.represent_data(word.value))
@@ -44,7 +52,6 @@ class Parser(LightningArgumentParser):
             line = re.sub(noise, "", line)
         if len(line) > LONGEST:  # a value may be of any length
             line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-        if "No module named" in line:
-            line += "; start in the folder that the module is in"
+        line += "".join(f"; {cure}" for part, cure in CURES.items() if part in line)
         print(f"error: {line} (all keys: {self.prog.replace(' [options]', '')} --help)", file=sys.stderr)
         raise SystemExit(2)

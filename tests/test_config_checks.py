@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from places import REPOSITORY
 from refusal import refusal
 from toy_files import write_toy
 
@@ -116,6 +117,17 @@ def test_a_module_that_is_not_in_the_current_folder_is_named_with_the_cure(workd
     said = refusal(capsys, "fit", "--config", "toy.yaml", "--model.init_args.student", "elsewhere.Mine")
     assert "No module named 'elsewhere'" in said
     assert "start in the folder that the module is in" in said
+
+
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        ("quick.yaml", "no data is named; give the experiment's YAML before an overlay"),
+        ("strategies/activity_kd.yaml", "give the YAML of an experiment with a Distiller before this overlay"),
+    ],
+)
+def test_an_overlay_without_its_experiment_says_what_it_lacks(workdir, capsys, overlay, said):
+    assert said in refusal(capsys, "fit", "--config", str(REPOSITORY / "experiments" / overlay))
 
 
 def with_callback(kind, **arguments):
