@@ -1,7 +1,8 @@
 """Files and folders that are whole or not there: each is made aside and then takes its name in one step.
 
 What is made for `path` lies beside it as `.<name>.partial-<8 digits>`: a name of its own for every writer, so two of
-them never write into each other's file. A killed process leaves it behind; see `sweep_leftovers`.
+them never write into each other's file. A killed process leaves it behind; see `sweep_leftovers`. A folder is locked
+while it is made, so that the next one who makes it can tell what a killed process left.
 """
 
 import contextlib
@@ -10,10 +11,18 @@ import json
 import os
 import secrets
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
 
 
 def _aside(path: Path, suffix: str = "") -> Path:
@@ -124,16 +133,57 @@ def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be made or named.
     """
-    aside = _aside(path)
-    aside.mkdir()
-    try:
-        aside.chmod(0o755)  # as `whole_file`
+    with folder_aside(path) as aside:
         yield aside
         if replace:
             shutil.rmtree(path, ignore_errors=True)
         os.replace(aside, path)
+
+
+@contextlib.contextmanager
+def folder_aside(path: Path) -> Iterator[Path]:
+    """Makes a folder aside that vanishes when the block ends, and first deletes those that killed processes left.
+
+    Args:
+        path: What the folder is for; the one above it exists.
+
+    Yields:
+        The folder aside, empty.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+        with contextlib.suppress(OSError), _held(leftover):
+            if time.time() - leftover.stat().st_mtime > 60:  # else its maker may be about to lock it
+                shutil.rmtree(leftover, ignore_errors=True)
+    aside = _aside(path)
+    aside.mkdir()
+    try:
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a file system without locks
+                stack.enter_context(_held(aside))
+            aside.chmod(0o755)  # as `whole_file`
+            yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Locks a folder, as long as this process and those it forked live.
+
+    Raises:
+        OSError: If another process has it, it is no folder, or there are no locks here.
+    """
+    if fcntl is None:
+        raise OSError("no locks")
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sweep_leftovers(path: Path) -> None:

@@ -2,10 +2,21 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
-from sdsnn_lightning.whole import sweep_leftovers, update_json, whole_file, whole_folder, whole_path, write_text
+from sdsnn_lightning.whole import (
+    folder_aside,
+    sweep_leftovers,
+    update_json,
+    whole_file,
+    whole_folder,
+    whole_path,
+    write_text,
+)
 
 
 def test_a_file_takes_its_name_when_the_block_ends_and_not_before(tmp_path):
@@ -100,3 +111,33 @@ def test_leftovers_of_this_file_or_folder_are_swept_and_no_others(tmp_path):
         (tmp_path / name).touch()
     sweep_leftovers(path)
     assert sorted(os.listdir(tmp_path)) == [".set1.partial-cccc", ".set[1].lock", "set[1]"]
+
+
+def test_a_folder_of_a_killed_process_is_swept_and_that_of_a_running_one_stays(tmp_path):
+    lines = """
+import sys, time
+from pathlib import Path
+from sdsnn_lightning.whole import folder_aside
+with folder_aside(Path(sys.argv[1])) as aside:
+    (aside / "half").touch()
+    print("made", flush=True)
+    time.sleep(600)
+"""
+    path = tmp_path / "set.h5"
+    with subprocess.Popen([sys.executable, "-c", lines, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "made\n"
+            (aside,) = tmp_path.iterdir()
+            os.utime(aside, (0, 0))  # long ago
+            with folder_aside(path):
+                assert (aside / "half").exists()
+        finally:
+            process.kill()
+    os.utime(aside, (time.time() - 50,) * 2)
+    with folder_aside(path):
+        assert (aside / "half").exists()  # not yet: another one may be about to lock it
+    os.utime(aside, (0, 0))
+    with whole_folder(path) as new:
+        assert not aside.exists()
+        (new / "whole").touch()
+    assert os.listdir(tmp_path) == ["set.h5"]

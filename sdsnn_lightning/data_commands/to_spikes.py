@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from sdsnn_lightning.cores import usable_cores
 from sdsnn_lightning.data_commands.spike_conversion import Tally, convert
 from sdsnn_lightning.errors import ConfigError, DataError
 from sdsnn_lightning.progress import watched
+from sdsnn_lightning.whole import folder_aside
 
 EPILOG = """examples:
   one file of all recordings, sorted by path:
@@ -189,11 +189,11 @@ def _convert_all(
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder, ignore_cleanup_errors=True) as aside:
+        with folder_aside(next(iter(files))) as aside:
             for file, recordings in files.items():
                 samples = convert(recordings, class_names, options.sample_rate, options.workers, tallies[file])
                 shown = watched(samples, file.name, len(recordings))
-                write_spike_file(Path(aside, file.name), shown, class_names)
+                write_spike_file(aside / file.name, shown, class_names)
                 if not tallies[file].spikes:
                     raise DataError(f"{recordings[0][0]} and all others for {file.name} are silent; record them anew")
             # Not before all are good. The first is replaced in one step; the other old parts go before that, so that a
@@ -202,7 +202,7 @@ def _convert_all(
                 if file != next(iter(files)):
                     file.unlink(missing_ok=True)
             for file in files:
-                os.replace(Path(aside, file.name), file)
+                os.replace(aside / file.name, file)
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror or error}); name another output") from None
     finally:
