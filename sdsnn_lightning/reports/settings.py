@@ -57,16 +57,22 @@ def _inside(value: Any) -> list[tuple[str, Any]]:
 def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of an experiment, without those of the single run: seed, fold, folders, devices, loggers.
 
+    What the data would do for a teacher is no setting of an experiment without one: a teacher that was trained ahead of
+    its student has it from the student, and is the experiment that it would be alone.
+
     Args:
         config: Contents of a `config.yaml`.
 
     Returns:
         Values by short key.
     """
+    flat = flatten(config)
+    alone = flat.get("model.teacher") is None
     return {
         key: value
-        for key, value in flatten(config).items()
+        for key, value in flat.items()
         if not any(key == own or key.startswith(f"{own}.") for own in OF_THE_RUN)
+        and not (alone and key.startswith("data.") and "teacher" in key)
     }
 
 

@@ -44,6 +44,18 @@ def test_settings_are_compared_class_by_class_without_those_of_the_run():
     assert found == {"trainer.callbacks.Kd.weight": ["1", "0.5"], "trainer.callbacks.Tet": ["-", "used"]}
 
 
+def test_what_data_does_for_a_teacher_matters_where_there_is_one():
+    def config(augment, **model):
+        data = {"class_path": "a.Speech", "init_args": {"augment_teacher": augment, "step_ms": 10}}
+        return {"data": data, "model": {"class_path": "a.Model", "init_args": model}}
+
+    teacher = {"class_path": "a.Net", "init_args": {"width": 4}}
+    assert differences([config(True, network=teacher), config(False, network=teacher)]) == {}
+    assert differences([config(True, teacher=None), config(False, teacher=None)]) == {}
+    found = differences([config(True, teacher=teacher), config(False, teacher=teacher)])
+    assert found == {"data.augment_teacher": ["yes", "no"]}
+
+
 def test_spikes_come_back_as_they_were():
     spikes = torch.tensor([[1, 0, 1], [0, 0, 1]])
     entry = spike_entries({"lif": spikes})["lif"]
