@@ -1,20 +1,13 @@
 """Run folders: `<runs>/<experiment>/version_<n>/` with configuration, checkpoints, metrics, results and pictures."""
 
-import contextlib
 import csv
 import os
 import re
 import time
 from pathlib import Path
-from types import ModuleType
 
 from sdsnn_lightning.errors import ConfigError
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None
+from sdsnn_lightning.folder_locks import lock_folder, unlock_folder
 
 MARK = "slurm.json"
 """In a run folder: the job of Slurm that writes there, and the run of it that does."""
@@ -75,15 +68,12 @@ def claim(folder: Path) -> None:
     Raises:
         ConfigError: If another process has it: two of them would write over each other's checkpoints and metrics.
     """
-    if fcntl is None:
-        return
     unclaim()
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor, until = os.open(folder, os.O_RDONLY), time.monotonic() + PATIENCE
-    _claimed.append(descriptor)
+    until = time.monotonic() + PATIENCE
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _claimed.append(lock_folder(folder))
         except BlockingIOError:
             if time.monotonic() > until:
                 raise ConfigError(
@@ -99,11 +89,8 @@ def claim(folder: Path) -> None:
 
 def unclaim() -> None:
     """Lets other processes write the folder that this one claimed."""
-    while fcntl is not None and _claimed:
-        descriptor = _claimed.pop()
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough while a loader process has it open, too
-        os.close(descriptor)
+    while _claimed:
+        unlock_folder(_claimed.pop())
 
 
 def release(folder: Path) -> None:

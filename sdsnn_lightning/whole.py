@@ -15,14 +15,9 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO
 
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None
+from sdsnn_lightning.folder_locks import lock_folder, unlock_folder
 
 
 def _aside(path: Path, suffix: str = "") -> Path:
@@ -153,7 +148,7 @@ def folder_aside(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be made.
     """
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+    for leftover in _leftovers(path):
         with contextlib.suppress(OSError), _held(leftover):
             if time.time() - leftover.stat().st_mtime > 60:  # else its maker may be about to lock it
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -171,19 +166,17 @@ def folder_aside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Locks a folder, as long as this process and those it forked live.
-
-    Raises:
-        OSError: If another process has it, it is no folder, or there are no locks here.
-    """
-    if fcntl is None:
-        raise OSError("no locks")
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Locks a folder; raises what `lock_folder` does."""
+    descriptor = lock_folder(folder)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
-        os.close(descriptor)
+        unlock_folder(descriptor)
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """What lies aside for this file or folder."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.partial-*"))
 
 
 def sweep_leftovers(path: Path) -> None:
@@ -192,7 +185,7 @@ def sweep_leftovers(path: Path) -> None:
     Args:
         path: The file or folder. The caller holds its lock, so nobody else is making it.
     """
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+    for leftover in _leftovers(path):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -167,14 +167,6 @@ def split_files(root: Path, words: Sequence[str]) -> dict[Part, list[str]]:
     return parts
 
 
-def _regroup(parts: dict[Part, list[str]], places: dict[str, Part]) -> dict[Part, list[str]]:
-    """The same recordings, sorted, by the part of their speaker."""
-    moved: dict[Part, list[str]] = {part: [] for part in PARTS}
-    for file in sorted(file for files in parts.values() for file in files):
-        moved[places[speaker_of(file)]].append(file)
-    return moved
-
-
 def _read_list(path: Path, words: Sequence[str], files: set[str]) -> set[str]:
     """Reads one official list file, as far as it is about these words, and checks that its recordings are there."""
     named = {line for line in _lines(path) if line.partition("/")[0] in words}
@@ -231,6 +223,14 @@ def rotate_speakers(parts: dict[Part, list[str]], fold: int) -> dict[str, Part]:
     return {speaker: held.get(speaker, "train") for speaker in own}
 
 
+def _regroup(parts: dict[Part, list[str]], places: dict[str, Part]) -> dict[Part, list[str]]:
+    """The same recordings, sorted, by the part of their speaker."""
+    moved: dict[Part, list[str]] = {part: [] for part in PARTS}
+    for file in sorted(file for files in parts.values() for file in files):
+        moved[places[speaker_of(file)]].append(file)
+    return moved
+
+
 def choose_files(
     root: Path, class_names: Sequence[str], seed: int = 0, fold: int = 0
 ) -> dict[Part, list[tuple[str, int]]]:
@@ -265,9 +265,8 @@ def choose_files(
         places = rotate_speakers({part: files + unknown.get(part, []) for part, files in parts.items()}, fold)
         parts, unknown = _regroup(parts, places), _regroup(unknown, places)
     chosen = {part: [(file, indices[file.partition("/")[0]]) for file in files] for part, files in parts.items()}
-    if UNKNOWN in indices:
-        for part, files in unknown.items():
-            files.sort(key=lambda file: hashlib.sha1(f"{seed}:{file}".encode()).hexdigest())
-            few = sorted(files[: average_class(len(parts[part]), len(known))])
-            chosen[part] += [(file, indices[UNKNOWN]) for file in few]
+    for part, files in unknown.items():
+        files.sort(key=lambda file: hashlib.sha1(f"{seed}:{file}".encode()).hexdigest())
+        few = sorted(files[: average_class(len(parts[part]), len(known))])
+        chosen[part] += [(file, indices[UNKNOWN]) for file in few]
     return chosen

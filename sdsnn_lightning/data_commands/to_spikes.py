@@ -185,11 +185,12 @@ def _convert_all(
 
     began = time.monotonic()
     tallies = {file: Tally() for file in files}
-    folder = next(iter(files)).parent
+    first = next(iter(files))
+    folder = first.parent
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with folder_aside(next(iter(files))) as aside:
+        with folder_aside(first) as aside:
             for file, recordings in files.items():
                 samples = convert(recordings, class_names, options.sample_rate, options.workers, tallies[file])
                 shown = watched(samples, file.name, len(recordings))
@@ -199,7 +200,7 @@ def _convert_all(
             # Not before all are good. The first is replaced in one step; the other old parts go before that, so that a
             # kill never leaves parts of two splits.
             for file in old:
-                if file != next(iter(files)):
+                if file != first:
                     file.unlink(missing_ok=True)
             for file in files:
                 os.replace(aside / file.name, file)
