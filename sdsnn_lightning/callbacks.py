@@ -5,11 +5,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from sdsnn_lightning.classifier import network_inputs
 from sdsnn_lightning.details import FILE, layer_entries
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.metrics.energy import EnergyScore
+from sdsnn_lightning.metrics.energy_table import unseen_note
+from sdsnn_lightning.metrics.padding import is_padded
 from sdsnn_lightning.metrics.spikes import FiringRates
 from sdsnn_lightning.types import Batch
 from sdsnn_lightning.whole import update_json, write_text
@@ -106,6 +111,8 @@ class SpikeActivity(Callback):
     def _start(self, pl_module: LightningModule) -> None:
         rates = FiringRates(pl_module.network).to(pl_module.device)  # type: ignore[arg-type]
         self.rates = rates if rates.layers else None
+
+    def _count(self, pl_module: LightningModule) -> None:
         if self.rates:
             self.rates.attach(pl_module.network)  # type: ignore[arg-type]
 
@@ -120,14 +127,24 @@ class SpikeActivity(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts counting spikes."""
         self._start(pl_module)
+        self._count(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs `val/firing_rate/<layer>`."""
         self._finish(pl_module, "val", ("firing_rate",))
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts counting spikes."""
+        """Makes the counter."""
         self._start(pl_module)
+
+    def on_test_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Counts the spikes of this batch."""
+        self._count(pl_module)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Stops counting until the next batch: in between, the network may run for other measurements."""
+        if self.rates:
+            self.rates.detach()
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs `test/firing_rate/<layer>`, `test/dead/<layer>` and `test/saturated/<layer>`."""
@@ -144,7 +161,8 @@ class EnergyMeter(Callback):
 
     These go into `energy.txt` to be read, and into `details.json` for reports.
 
-    Counted in the passes of the test itself, on all of its samples.
+    Counted in the passes of the test itself, on all of its samples. Where a batch is padded, which is no work of the
+    shorter samples, these run once more at their own lengths to be counted.
     """
 
     def __init__(self, folder: Path, batches: int | None = None) -> None:
@@ -177,7 +195,14 @@ class EnergyMeter(Callback):
         wanted = total if self.batches is None else min(self.batches, total)
         # A loader serves the clips of one person together and people differ: every n-th batch, not the first ones.
         if self.score is not None and (wanted == total or (batch_idx * wanted) % total < wanted):
-            self.score.attach()
+            module: Any = pl_module
+            inputs = network_inputs(module.network, getattr(batch, module.view))
+            if not is_padded(module.network, inputs):
+                self.score.attach()
+                return
+            # Ahead of the test's own pass: callbacks that watch the network find that one's outputs afterwards.
+            with torch.inference_mode(), trainer.precision_plugin.test_step_context():
+                self.score.count(*inputs)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int,
@@ -199,6 +224,8 @@ class EnergyMeter(Callback):
             elif name != "parameters":
                 pl_module.log(f"test/operations/{name}", float(value), rank_zero_only=True)
         if trainer.is_global_zero:
+            if report.unseen:
+                rank_zero_warn(unseen_note(report))
             write_text(self.folder / "energy.txt", report.table() + "\n")
             update_json(self.folder / FILE, layers=layer_entries(report))
 

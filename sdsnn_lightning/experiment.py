@@ -179,8 +179,8 @@ class Experiment(LightningCLI):
         extra: list[Any] = [
             LastCheckpoint(),
             self.stop,
+            EnergyMeter(self._folder),  # ahead of what else watches the network, which it may run once more
             SpikeActivity(),
-            EnergyMeter(self._folder),
             RunRecord(None if self.subcommand == "fit" else self._folder, self._command),
             WandbRecord(),
         ]

@@ -1,5 +1,6 @@
 """`sdsnn profile`: what a network costs, the student next to its teacher, on the test part of an experiment's data."""
 
+import copy
 import json as json_format
 import sys
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from sdsnn_lightning.checkpoints import WholeCheckpoints
+from sdsnn_lightning.checkpoints import WholeCheckpoints, check_state, load_network_state
 from sdsnn_lightning.classifier import network_inputs
 from sdsnn_lightning.cli import DEFAULTS, example, program
 from sdsnn_lightning.errors import ConfigError
@@ -23,8 +24,10 @@ from sdsnn_lightning.faults import plain_errors
 from sdsnn_lightning.memory import keep_freed_memory
 from sdsnn_lightning.metrics.cost import device_name, latency, peak_memory
 from sdsnn_lightning.metrics.energy import RULES, EnergyReport, EnergyScore
+from sdsnn_lightning.metrics.padding import own_lengths
 from sdsnn_lightning.quiet import keep_quiet
 from sdsnn_lightning.run_files import LastCheckpoint
+from sdsnn_lightning.strategies.kdcl import TimeStepCurriculum
 from sdsnn_lightning.types import Batch
 from sdsnn_lightning.whole import write_text
 
@@ -40,7 +43,7 @@ class NetworkProfile:
         steps: Time steps of the first batch; batches of recordings are as long as their longest one.
         batch_size: Samples of the first batch, which has the most.
         report: Operations and energy per sample, over the test part.
-        latency_one_s: Seconds for one sample by itself.
+        latency_one_s: Seconds for one sample by itself, of those of the first batch the one of middle length.
         latency_batch_s: Seconds a sample in a batch of `batch_size`.
         peak_bytes: Memory of a pass over that batch beside weights and inputs; None where it is not known.
     """
@@ -61,6 +64,7 @@ class NetworkProfile:
             {**vars(row), "energy_J": {name: rule(row) for name, rule in RULES.items()}} for row in self.report.rows
         ]
         plain = {key: value for key, value in vars(self).items() if key != "report"}
+        plain["not_counted"] = self.report.unseen
         measured = {"samples": self.report.samples, "firing_rate": self.report.firing_rate, **self.report.totals}
         return {**plain, **measured, "layers": layers}
 
@@ -80,37 +84,34 @@ class ProfileMeter(Callback):
         """Finds the networks and where their weights are from; loads the teacher's if they are there."""
         module: Any = pl_module
         teacher = getattr(module, "teacher", None)
-        role = "network" if teacher is None else "student"
-        self.networks = {role: module.network} | ({} if teacher is None else {"teacher": teacher})
-        weights = {role: str(trainer.ckpt_path or "untrained"), "teacher": "untrained"}
+        weights = {"teacher": "untrained"}
         if teacher is not None and Path(module.teacher_checkpoint or "").is_file():
             module._load_teacher()  # with all its checks: architecture, classes, data source and split
             weights["teacher"] = str(module.teacher_checkpoint)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, TimeStepCurriculum) and len(callback.stages) > 1:
+                teacher, file = last_teacher(callback, trainer, module.network)
+                weights["teacher"] = str(file or "untrained")
+        role = "network" if teacher is None else "student"
+        weights[role] = str(trainer.ckpt_path or "untrained")
+        self.networks = {role: module.network} | ({} if teacher is None else {"teacher": teacher})
         for name, network in self.networks.items():
             self.profiles[name] = NetworkProfile(name, type(network).__name__, weights[name])
             self.scores[name] = EnergyScore(network).to(module.device)
         self.device = device_name(module.device)
 
-    def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Counts the pass of the network under test."""
-        next(iter(self.scores.values())).attach()
-
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Runs the teacher on its view of the same samples, and keeps the first batch, which has the most samples."""
+        """Counts both networks on their views of the same samples, and keeps the first batch, which has the most."""
         module: Any = pl_module
-        next(iter(self.scores.values())).detach()
         for name, network in self.networks.items():
             view = batch.teacher if name == "teacher" else getattr(batch, module.view)
             inputs = network_inputs(network, view)
             self.kept.setdefault(name, inputs)
-            if name == "teacher":
-                with trainer.precision_plugin.test_step_context(), self.scores[name].watch():
-                    network(*inputs)
+            with trainer.precision_plugin.test_step_context():
+                self.scores[name].count(*inputs)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes latency and memory, while the networks still are on the device."""
@@ -120,7 +121,8 @@ class ProfileMeter(Callback):
                 continue
             profile.report = self.scores[name].compute()
             profile.steps, profile.batch_size = max(x.shape[0] for x in inputs), inputs[0].shape[1]
-            one = tuple(x[:, :1].contiguous() for x in inputs)
+            by_length = list(own_lengths(network, inputs))
+            one = tuple(x[:, :1].contiguous() for x in by_length[len(by_length) // 2])
             with torch.inference_mode(), trainer.precision_plugin.test_step_context():
                 profile.latency_one_s = latency(network, one)
                 profile.latency_batch_s = latency(network, inputs) / profile.batch_size
@@ -130,6 +132,32 @@ class ProfileMeter(Callback):
         """Leaves no hook behind."""
         for score in self.scores.values():
             score.detach()
+
+
+def last_teacher(curriculum: TimeStepCurriculum, trainer: Any, student: nn.Module) -> tuple[nn.Module, Path | None]:
+    """The teacher of a curriculum's last stage: the student that was promoted before it.
+
+    Sets the data to the time steps of that stage.
+
+    Args:
+        curriculum: Has more than one stage.
+        trainer: Tests a checkpoint of the run.
+        student: The network of the run.
+
+    Returns:
+        The teacher, and the file its weights are from: beside the checkpoint that is tested. None where there is none.
+    """
+    before, last = curriculum.stages[-2:]
+    trainer.datamodule.set_resolution(last.step_ms, last.teacher_step_ms or before.step_ms)
+    teacher = copy.deepcopy(student)
+    file = Path(trainer.ckpt_path or "untrained").with_name(f"stage{len(curriculum.stages) - 1}.ckpt")
+    if trainer.ckpt_path is None or not file.is_file():
+        return teacher, None
+    what = f"the teacher of the curriculum's last stage {file}"
+    weights, _ = load_network_state(file, what)
+    check_state(teacher.state_dict(), weights, what)
+    teacher.load_state_dict(weights)
+    return teacher, file
 
 
 class Profiler(Trainer):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sdsnn_lightning.metrics.energy import RULES
-from sdsnn_lightning.metrics.energy_table import RULE_NOTES, layer_table, microjoules, short
+from sdsnn_lightning.metrics.energy_table import RULE_NOTES, layer_table, microjoules, short, unseen_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +49,9 @@ def print_profiles(profiles: list["NetworkProfile"], about: dict[str, Any], cons
                 "its rates, SynOps and energies are not those of a trained network.",
                 style="yellow",
             )
+    for profile in profiles:
+        if profile.report.unseen:
+            console.print(f"The {profile.role}: {unseen_note(profile.report)}", style="yellow")
     for profile in profiles:
         console.print(f"\n[bold]{profile.role}[/]: {profile.network}, layer by layer; energy in uJ")
         console.print(layer_table(profile.report, console.width))

@@ -94,3 +94,12 @@ def test_overlay_fits_every_single_eye_experiment(path, place, monkeypatch, caps
         printed, wanted = yaml.safe_load(capsys.readouterr().out), yaml.safe_load(path.read_text())
         for key, value in wanted["trainer"].items():
             assert printed["trainer"][key] == value
+
+
+def test_spoken_digits_are_read_from_where_their_command_puts_them():
+    text = (REPOSITORY / "experiments" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    words = next(line for line in text.splitlines() if line.startswith("sdsnn data to-spikes")).split()
+    out, prefix = words[words.index("--prefix") - 1], words[words.index("--prefix") + 1]
+    for path in (REPOSITORY / "experiments").glob("digits*.yaml"):
+        options = yaml.safe_load(path.read_text())["data"]["init_args"]
+        assert (options["root"], options["prefix"]) == (out, prefix), path.name

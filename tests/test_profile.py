@@ -9,6 +9,7 @@ import torch
 from counted import Fires, Net
 from refusal import refusal
 from rich.console import Console
+from spiking_set import write_set
 from torch import nn
 
 from sdsnn_lightning.cli import main
@@ -126,6 +127,33 @@ def test_teacher_that_does_not_exist_is_said(toy, capsys):
     main(["profile", "--config", "toy.yaml"])
     out = capsys.readouterr().out
     assert "The teacher's weights are untrained (there is no checkpoint of it)" in " ".join(out.split())
+
+
+def test_a_curriculum_shows_the_teacher_of_its_last_stage(workdir, capsys):
+    write_set(Path("."))
+    experiment = str(Path(__file__).parents[1] / "experiments" / "shd_kdcl.yaml")
+    words = [
+        "--config",
+        experiment,
+        "--data.init_args.root",
+        ".",
+        "--data.init_args.source",
+        "real",
+        "--width",
+        "0.125",
+    ]
+    words += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    main(["fit", *words, "--trainer.max_epochs", "2"])
+    capsys.readouterr()
+    main(["profile", *words, "--ckpt_path", "best", "--json", "costs.json"])
+    networks = json.loads(Path("costs.json").read_text())["networks"]
+    assert list(networks) == ["student", "teacher"]
+    assert networks["teacher"]["weights"].endswith("checkpoints/stage1.ckpt")
+    assert networks["teacher"]["steps"] > 2 * networks["student"]["steps"]  # 10 and 25 ms
+    assert networks["teacher"]["dense_macs"] > 2 * networks["student"]["dense_macs"]
+    assert networks["student"]["not_counted"] == []
+    main(["profile", *words])  # nothing trained: said, not refused
+    assert "The teacher's weights are untrained" in capsys.readouterr().out
 
 
 def test_mistakes_end_in_one_line(toy, capsys):

@@ -11,9 +11,9 @@
 alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from sdsnn_lightning.metrics.activity import classify
-from sdsnn_lightning.metrics.layers import FIELDS, Key, Layer, LayerOperations, merge
+from sdsnn_lightning.metrics.layers import FIELDS, SIZES, Key, Layer, LayerOperations, merge
 from sdsnn_lightning.metrics.memory_energy import lemaire_energy
 from sdsnn_lightning.metrics.operations import OperationCounter
+from sdsnn_lightning.metrics.padding import own_lengths
 
 __all__ = ["E_AC", "E_MAC", "RULES", "EnergyReport", "EnergyScore", "classify", "measure_energy"]
 
@@ -80,17 +81,19 @@ class EnergyReport:
         samples: Number of samples they were measured on.
         totals: `dense_macs`, `macs` (of analogue layers), `synops`, `neuron_spikes`, `parameters` and
             `energy_<rule>_J` for every rule.
+        unseen: Names of modules whose weights multiply where it cannot be counted; they are missing from all figures.
     """
 
-    def __init__(self, rows: list[LayerOperations], parameters: int, samples: int) -> None:
+    def __init__(self, rows: list[LayerOperations], parameters: int, samples: int, unseen: Sequence[str] = ()) -> None:
         """Sums up the layers.
 
         Args:
             rows: One entry a layer, per sample.
             parameters: Number of parameters of the network.
             samples: Number of samples they were measured on.
+            unseen: Names of modules whose products could not be counted.
         """
-        self.rows, self.parameters, self.samples = rows, parameters, samples
+        self.rows, self.parameters, self.samples, self.unseen = rows, parameters, samples, list(unseen)
         layers = [row for row in rows if row.op != "neuron"]
         self.totals: dict[str, float] = {
             "dense_macs": sum(row.macs for row in layers),
@@ -115,20 +118,21 @@ class EnergyReport:
 
 
 class EnergyScore(Metric):
-    """Counts the operations of a network over all batches it sees while attached, for its energy per sample.
+    """Counts the operations of a network over all batches it sees, for its energy per sample.
 
-    Rates differ between samples, so the figures are those of the whole part that was seen. Everything that depends on
-    samples is a sum, hence exact under distributed evaluation as long as every process has seen a batch. The layers
-    themselves are taken from the process' own passes: every process runs the same network::
+    Rates differ between samples, so the figures are those of the whole part that was seen. Operations are sums and
+    memories the largest that any sample needs, hence exact under distributed evaluation as long as every process has
+    seen a batch. Names and order of the layers are those of the process' own passes: every process runs the same
+    network. What a network computes on padding counts as any other work while attached; `count` cuts it off::
 
         score = EnergyScore(network)
-        with score.watch():
-            network(frames)
+        score.count(frames, mask)  # or, in passes of your own: with score.watch(): network(frames, mask)
         print(score.compute().table())
     """
 
     full_state_update = False
     counts: Tensor
+    sizes: Tensor
     samples: Tensor
 
     def __init__(self, network: nn.Module, **kwargs: Any) -> None:
@@ -141,8 +145,9 @@ class EnergyScore(Metric):
         super().__init__(**kwargs)
         self._parameters_of_network = sum(parameter.numel() for parameter in network.parameters())
         self._counter = [OperationCounter(network, self.update)]  # in a list: the network is no part of the metric
-        # A scalar zero that grows a row a layer.
+        # Scalar zeros that grow a row a layer.
         self.add_state("counts", torch.zeros((), dtype=torch.float64), "sum")
+        self.add_state("sizes", torch.zeros((), dtype=torch.float64), "max")
         self.add_state("samples", torch.zeros((), dtype=torch.float64), "sum")
 
     @property
@@ -162,6 +167,8 @@ class EnergyScore(Metric):
         if self.counts.dim():
             new[: len(self.counts)] += self.counts
         self.counts = new
+        sizes = [[getattr(layer, name) for name in SIZES] for layer in self.layers.values()]
+        self.sizes = torch.tensor(sizes, dtype=torch.float64, device=self.samples.device)
         self.samples = self.samples + samples
 
     def attach(self) -> None:
@@ -171,6 +178,17 @@ class EnergyScore(Metric):
     def detach(self) -> None:
         """Stops counting and removes every hook."""
         self._counter[0].detach()
+
+    def count(self, *inputs: Tensor) -> None:
+        """Runs the network on a batch and counts it, every sample at its own length, as it would run by itself.
+
+        Args:
+            *inputs: What its `forward` takes, each `[T, B, ...]`; padding is what an input named `mask` says.
+        """
+        network = self._counter[0].network
+        with self.watch():
+            for samples in own_lengths(network, inputs):
+                network(*samples)
 
     @contextmanager
     def watch(self) -> Iterator["EnergyScore"]:
@@ -186,14 +204,20 @@ class EnergyScore(Metric):
         samples = int(self.samples)
         if not samples:
             return EnergyReport([], self._parameters_of_network, 0)
-        seen = dict(islice(self.layers.items(), len(self.counts)))  # a reset forgets counts, not layers
-        return EnergyReport(merge(seen, self.counts.tolist(), samples), self._parameters_of_network, samples)
+        # Of as many layers as there are counts: a reset forgets counts, not layers.
+        layers = {
+            key: replace(layer, **dict(zip(SIZES, sizes, strict=True)))
+            for (key, layer), sizes in zip(self.layers.items(), self.sizes.tolist(), strict=False)
+        }
+        rows = merge(layers, self.counts.tolist(), samples)
+        return EnergyReport(rows, self._parameters_of_network, samples, self._counter[0].unseen)
 
 
 def measure_energy(network: nn.Module, inputs: tuple[Tensor, ...]) -> EnergyReport:
     """Runs a network once in evaluation mode and counts its operations.
 
-    Rates depend on the inputs: give real samples. The numbers do not depend on the batch size otherwise.
+    Rates depend on the inputs: give real samples. The numbers do not depend on the batch size otherwise: every sample
+    counts at its own length, where an input named `mask` says what is padding.
 
     Args:
         network: Follows the `Network` contract.
@@ -206,8 +230,8 @@ def measure_energy(network: nn.Module, inputs: tuple[Tensor, ...]) -> EnergyRepo
     was_training = network.training
     network.eval()
     try:
-        with torch.no_grad(), score.watch():
-            network(*inputs)
+        with torch.no_grad():
+            score.count(*inputs)
     finally:
         network.train(was_training)
     return score.compute()

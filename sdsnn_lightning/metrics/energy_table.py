@@ -118,6 +118,13 @@ def as_text(table: "Table", width: int) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().rstrip().splitlines())
 
 
+def unseen_note(report: "EnergyReport") -> str:
+    """Says which modules the figures leave out; empty where they hold everything."""
+    if not report.unseen:
+        return ""
+    return f"Not counted, as the products of these modules cannot be seen: {', '.join(report.unseen)}."
+
+
 def summary(report: "EnergyReport") -> list[str]:
     """The lines below a table: totals, and what every rule charges."""
     from sdsnn_lightning.metrics.energy import RULES
@@ -131,6 +138,8 @@ def summary(report: "EnergyReport") -> list[str]:
     ]
     for name in RULES:
         lines.append(f"  {name:<8}{microjoules(sums[f'energy_{name}_J']):>8} uJ  {RULE_NOTES[name]}")
+    if report.unseen:
+        lines.append(unseen_note(report))
     if any(not row.macs and row.op != "neuron" for row in report.rows):
         lines.append("Other modules: normalisation, pooling and activations, which not all rules charge.")
     return lines

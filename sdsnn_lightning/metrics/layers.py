@@ -1,12 +1,25 @@
 """One operation of a network: what it is, how large its memories are, and how much of it ran."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdsnn_lightning.metrics.activity import Activity, Kind
+
+WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm,
+         nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # fmt: skip
+ACTIVATIONS = (nn.ReLU, nn.PReLU, nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.GELU)
+POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+         nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
+         nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)  # fmt: skip
+OTHERS = dict.fromkeys(NORMS, "norm") | dict.fromkeys(POOLS, "pool") | dict.fromkeys(ACTIVATIONS, "activation")
+OTHERS[nn.Upsample] = "upsample"
+"""Modules that only some energy rules charge; by exact type, as syops-counter does."""
+UNWEIGHED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+"""Modules whose weights are looked up or multiply element by element: there is no product to count."""
 
 
 class Key(NamedTuple):
@@ -33,7 +46,8 @@ class Layer:
         name: Dotted name of the layer; `a > b` where module `a` runs with the weights of module `b`.
         op: `conv`, `linear`, `matmul` (both operands are activations), `neuron`, `norm`, `pool`, `activation` or
             `upsample`.
-        fanout: Weights that one input element meets; for a convolution out-channels of its group times kernel size.
+        fanout: Weights that one input element meets; for a convolution out-channels of its group times kernel size, in
+            a product of activations the mean over the spikes.
         strided_fanout: The same with each side of the kernel divided by the stride and rounded up.
         parameter_words: Weights and biases; of a product of activations the other operand; of a normalisation its
             channels.
@@ -57,6 +71,8 @@ class Layer:
 FIELDS = ("macs", "elements", "outputs", "kernel_steps", "synops", "nonzero", "events", "analogue", "integer",
           "stock_macs", "stock_acs")  # fmt: skip
 """What is summed over all calls of a layer and all samples."""
+SIZES = ("parameter_words", "input_words", "output_words")
+"""What is the largest of all calls of a layer and all samples."""
 
 
 @dataclass
@@ -133,6 +149,9 @@ def merge(layers: dict[Key, Layer], counts: list[list[float]], samples: float) -
         rate = sums.pop("nonzero") / sums["elements"] if sums["elements"] else 0.0
         analogue, integer = sums.pop("analogue"), sums.pop("integer")
         kind: Kind = "analogue" if analogue else "integer" if integer else "binary" if sums["events"] else "silent"
+        if key.op == "matmul" and sums["events"]:  # the other operand may be longer in one sample than in another
+            layer = replace(layer, fanout=sums["synops"] / sums["events"])
+            layer.strided_fanout = layer.fanout
         if analogue:
             sums["synops"] = sums["events"] = 0.0
         found[key] = LayerOperations(**vars(layer), **sums, rate=rate, kind=kind)  # type: ignore[arg-type]

@@ -2,15 +2,17 @@
 
 A `TorchDispatchMode` watches the few ATen operations that multiply. It sees functional calls with borrowed weights
 (SEEN's event path) as well as modules, and names each by the module that runs and the module that owns the weight. It
-is on only while the watched network runs. Products inside fused recurrent kernels (`nn.LSTM`) are not seen.
+is on only while the watched network runs. Kernels that do many products in one call (`nn.LSTM`, the fast path of
+`nn.TransformerEncoderLayer`) are switched off meanwhile. What still is not seen is named: `OperationCounter.unseen`.
 
 Conventions, as in the papers that publish such figures: dense MACs count border positions of a padded convolution like
 any other, and neither biases nor normalisation (folded into the convolution before it); an input of integers is a
 count of spikes, any other input that is not binary is analogue.
 """
 
-import sys
 from collections.abc import Callable, Hashable
+from contextlib import ExitStack
+from functools import partial
 from math import ceil, prod
 from typing import Any
 
@@ -20,27 +22,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from sdsnn_lightning.metrics.activity import Activity, activity
-from sdsnn_lightning.metrics.layers import FIELDS, Call, Key, Layer
+from sdsnn_lightning.metrics.layers import FIELDS, OTHERS, UNWEIGHED, WEIGHTED, Call, Key, Layer
+from sdsnn_lightning.metrics.shown_products import call_site, without_fused_products
 from sdsnn_lightning.metrics.spikes import layer_spikes, spiking_layers
 
 aten = torch.ops.aten
-PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
+PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.mv, aten.addmv)
 FUSED_ATTENTION = (
     aten._scaled_dot_product_flash_attention_for_cpu,
     aten._scaled_dot_product_flash_attention,
     aten._scaled_dot_product_efficient_attention,
     aten._scaled_dot_product_cudnn_attention,
 )
-WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm,
-         nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # fmt: skip
-ACTIVATIONS = (nn.ReLU, nn.PReLU, nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.GELU)
-POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-         nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
-         nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)  # fmt: skip
-OTHERS = dict.fromkeys(NORMS, "norm") | dict.fromkeys(POOLS, "pool") | dict.fromkeys(ACTIVATIONS, "activation")
-OTHERS[nn.Upsample] = "upsample"
-"""Modules that only some energy rules charge; by exact type, as syops-counter does."""
 
 
 class OperationCounter(TorchDispatchMode):
@@ -61,6 +54,8 @@ class OperationCounter(TorchDispatchMode):
         self._owners: dict[int, str] = {}
         self._casts: dict[int, tuple[str, Tensor]] = {}
         self._hooks: list[RemovableHandle] = []
+        self._ran: set[str] = set()
+        self._fused = ExitStack()  # switches fused kernels on again
         self._running = False
 
     def attach(self) -> None:
@@ -72,7 +67,7 @@ class OperationCounter(TorchDispatchMode):
             self._owners.setdefault(parameter.untyped_storage().data_ptr(), name.rpartition(".")[0])
         self._hooks.append(self.network.register_forward_pre_hook(self._begin))
         for name, module in self._modules.items():
-            self._hooks.append(module.register_forward_pre_hook(lambda *_, name=name: self._stack.append(name)))
+            self._hooks.append(module.register_forward_pre_hook(partial(self._enter, name=name)))
             self._hooks.append(module.register_forward_hook(self._leave))
         self._hooks.append(self.network.register_forward_hook(self._finish, always_call=True))
 
@@ -89,8 +84,13 @@ class OperationCounter(TorchDispatchMode):
         self._sizes: dict[Key, tuple[float, float, int]] = {}
         self._scores = 0  # address of the last softmax
         self._casts.clear()
+        self._fused = without_fused_products(any(isinstance(part, nn.RNNBase) for part in self._modules.values()))
         self._running = True
         self.__enter__()
+
+    def _enter(self, module: nn.Module, inputs: tuple, name: str) -> None:
+        self._stack.append(name)
+        self._ran.add(name)
 
     def _leave(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         name = self._stack.pop()
@@ -105,6 +105,7 @@ class OperationCounter(TorchDispatchMode):
             return
         self._running = False
         self.__exit__(None, None, None)
+        self._fused.close()
         self._casts.clear()
         if output is None:
             return
@@ -142,8 +143,21 @@ class OperationCounter(TorchDispatchMode):
         elif packet in FUSED_ATTENTION:
             self._count_attention(*args[:3])
         else:
-            self._count_product(*(args[1:3] if packet in (aten.addmm, aten.baddbmm) else args[:2]))
+            left, right = args[:2] if packet in (aten.mm, aten.bmm, aten.mv) else args[1:3]
+            self._count_product(left, right if right.dim() > 1 else right.unsqueeze(-1))
         return output
+
+    @property
+    def unseen(self) -> list[str]:
+        """Names of the modules that ran with a matrix of weights of which no product was seen."""
+        seen = {key.owner for key in self.layers}
+        return [
+            name
+            for name, module in self._modules.items()
+            if name in self._ran - seen
+            and not isinstance(module, UNWEIGHED)
+            and any(x.dim() > 1 and "weight" in key for key, x in module.named_parameters(recurse=False))
+        ]
 
     def _owner(self, tensor: Tensor) -> str | None:
         """Dotted name of the module whose parameter this tensor is, or is a view or a cast of."""
@@ -209,7 +223,8 @@ class OperationCounter(TorchDispatchMode):
         values, weight, fanout = (left, right, right.shape[-1]) if owners[0] is None else (right, left, left.shape[0])
         key, layer = self._layer("linear", owner)
         module = self._modules.get(owner or "")
-        layer.bias = getattr(module, "bias", None) is not None
+        bias = getattr(module, "bias", None)
+        layer.bias = isinstance(bias, Tensor) or bias is True  # a recurrent layer only says whether
         layer.fanout = layer.strided_fanout = fanout
         outputs = macs // left.shape[-1]
         held = min(weight.numel(), weight.untyped_storage().nbytes() // weight.element_size())  # it may be expanded
@@ -234,15 +249,14 @@ class OperationCounter(TorchDispatchMode):
             macs: Multiply-accumulates.
             scores: Whether the left operand came out of a softmax.
         """
-        site = (*_call_site(), scores)
+        site = (*call_site(), scores)
         outputs = macs // right.shape[-2]
         for side, values in (("left", left), ("right", right)):
             if values is None:
                 continue
             other = right if side == "left" else left
             key, layer = self._layer("matmul", None, (*site, side))
-            # Every element meets a row or a column of the other operand, which takes the place of the weights.
-            layer.fanout = layer.strided_fanout = macs / values.numel()
+            # A row or a column of the other operand takes the place of the weights.
             held = macs / outputs * macs / values.numel() if other is None else other.shape[-1] * other.shape[-2]
             layer.parameter_words = max(layer.parameter_words, held)
             size = values.numel()
@@ -283,16 +297,3 @@ class OperationCounter(TorchDispatchMode):
     def _is_own(self, owner: str | None) -> bool:
         """Whether a module of syops-counter's list runs with its own weights; it is blind to functional calls."""
         return owner == self._stack[-1] and type(self._modules[owner]) in WEIGHTED
-
-
-def _call_site() -> tuple:
-    """Where in the program the running operation was called: all frames up to the first that is not torch's."""
-    frame, site = sys._getframe(2), []
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module != __name__:
-            site.append((frame.f_code.co_name, frame.f_lasti))
-            if not module.startswith("torch."):
-                break
-        frame = frame.f_back  # type: ignore[assignment]
-    return tuple(site)

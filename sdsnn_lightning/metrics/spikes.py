@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torchmetrics import Metric
 
+from sdsnn_lightning.metrics.padding import real_frames
+
 SATURATED = 0.95
 """A neuron that fires in more than this share of all steps carries hardly more information than a dead one."""
 
@@ -61,7 +63,8 @@ def layer_spikes(layer: nn.Module, output: Any) -> Tensor:
 class FiringRates(Metric):
     """Counts the spikes of every neuron while attached to a network.
 
-    A spike is any non-zero output, so graded spikes count once. Hooks exist only between `attach` and `detach`, so
+    A spike is any non-zero output, so graded spikes count once. Where the network takes a `mask`, neurons are counted
+    on real frames only. Hooks exist only between `attach` and `detach`, so
     training pays nothing. State is integer counts reduced by a sum, exact under distributed evaluation as long as every
     process has seen a batch (a distributed sampler sees to that)::
 
@@ -88,26 +91,37 @@ class FiringRates(Metric):
             self.add_state(f"fired_{index}", torch.zeros((), dtype=torch.long), "sum")
             self.add_state(f"steps_{index}", torch.zeros((), dtype=torch.long), "sum")
 
-    def update(self, index: int, spikes: Tensor) -> None:
+    def update(self, index: int, spikes: Tensor, real: Tensor | None = None) -> None:
         """Counts the spikes of one call of a layer.
 
         Args:
             index: Position of the layer in `layers`.
             spikes: `[T, B, ...]`.
+            real: True on real frames `[T, B]`; None, or another number of steps than the spikes have: all are counted.
         """
+        steps: int | Tensor = spikes.shape[0] * spikes.shape[1]
+        if real is not None and real.shape == spikes.shape[:2]:
+            spikes = spikes.ne(0) & real.reshape(*real.shape, *[1] * (spikes.dim() - 2))
+            steps = real.sum()
         fired = getattr(self, f"fired_{index}") + torch.count_nonzero(spikes, dim=(0, 1))
         setattr(self, f"fired_{index}", fired)
-        setattr(self, f"steps_{index}", getattr(self, f"steps_{index}") + spikes.shape[0] * spikes.shape[1])
+        setattr(self, f"steps_{index}", getattr(self, f"steps_{index}") + steps)
 
     def attach(self, network: nn.Module) -> None:
         """Starts counting; the network must have the layers the metric was created with."""
         self.detach()
 
+        real: Tensor | None = None
+
+        def begin(network: nn.Module, inputs: tuple) -> None:
+            nonlocal real
+            real = real_frames(network, inputs)
+
         def hook(layer: nn.Module, inputs: Any, output: Any, index: int) -> None:
-            self.update(index, layer_spikes(layer, output))
+            self.update(index, layer_spikes(layer, output), real)
 
         layers = spiking_layers(network)
-        self._hooks = [
+        self._hooks = [network.register_forward_pre_hook(begin)] + [
             layers[name].register_forward_hook(partial(hook, index=index)) for index, name in enumerate(self.layers)
         ]
 

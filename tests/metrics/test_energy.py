@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from counted import Fires, Net
 from torch import nn
 
-from sdsnn_lightning.metrics.energy import E_AC, E_MAC, classify, measure_energy
+from sdsnn_lightning.metrics.energy import E_AC, E_MAC, EnergyScore, classify, measure_energy
 from sdsnn_lightning.networks.seen import SEEN
 
 joules = partial(pytest.approx, rel=1e-9, abs=0)  # the default tolerance, 1e-12, is of the size of the energies
@@ -174,3 +174,43 @@ def test_seen_costs_what_its_paper_says(steps, macs):
     assert found["network > stack.conv3", "conv"].macs == steps * 512 * 256 * 9 * 36
     assert found["network > stack.conv3", "conv"].kind in ("silent", "binary")
     assert found["stack.conv3", "conv"].kind == "analogue"  # the frame path has no spikes between convolutions
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_kernels_that_hide_their_products_are_taken_apart(mode):
+    def macs(network, *shape):
+        score = EnergyScore(network.eval())
+        with score.watch(), mode():
+            network((torch.rand(*shape) < 0.4).float())
+        report = score.compute()
+        assert report.unseen == []
+        return {row.name: row.macs for row in report.rows if row.macs}
+
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    run = lambda net, x: net.a(*[x.transpose(0, 1)] * 3, need_weights=False)[0].transpose(0, 1)  # noqa: E731
+    # Per sample of four steps: 3 x 8 x 8 for queries, keys and values, twice 4 x 8 within, 8 x 8 on the way out.
+    expected = {"a": 4 * 192, "a #1": 4 * 4 * 8, "a #2": 4 * 4 * 8, "a > a.out_proj": 4 * 64}
+    assert macs(Net(run, a=attention), 4, 3, 8) == expected
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    found = macs(Net(lambda net, x: net.a(x.transpose(0, 1)).transpose(0, 1), a=layer), 4, 3, 8)
+    assert sum(found.values()) == sum(expected.values()) + 2 * 4 * 8 * 16
+    for kind, gates in ((nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)):
+        network = Net(lambda net, x: net.a(x)[0], a=kind(8, 5, bidirectional=True))
+        assert macs(network, 4, 3, 8) == {"a": 2 * 4 * gates * 5 * (8 + 5)}
+    assert torch.backends.mkldnn.enabled
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_matrix_times_a_vector_is_counted_and_what_cannot_be_is_named():
+    x = (torch.rand(4, 3, 8) < 0.4).float()
+    (row,) = measure_energy(Net(lambda net, x: (x @ net.fc.weight[0]).unsqueeze(-1), fc=nn.Linear(8, 1)), (x,)).rows
+    assert row.macs == 4 * 8
+    layers = {
+        "fc": nn.Linear(8, 8),
+        "pair": nn.Bilinear(8, 8, 3),
+        "norm": nn.LayerNorm((3, 3)),
+        "unused": nn.Linear(3, 3),
+    }
+    report = measure_energy(Net(lambda net, x: net.norm(net.pair(net.fc(x), x)), **layers), (x,))
+    assert report.unseen == ["pair"]
+    assert "Not counted, as the products of these modules cannot be seen: pair." in report.table()

@@ -13,6 +13,7 @@ from sdsnn_lightning.cli import main
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.metrics.activity import Activity, _on_device, activity
 from sdsnn_lightning.metrics.energy import RULES, EnergyScore, measure_energy
+from sdsnn_lightning.types import Batch
 
 
 @pytest.fixture
@@ -55,6 +56,18 @@ def test_two_processes_give_what_one_gives(network):
     ranks[0].merge_state(ranks[1])
     assert ranks[0].compute().totals == pytest.approx(one.compute().totals, rel=1e-12, abs=0)
     assert [vars(a) for a in ranks[0].compute().rows] == [vars(b) for b in one.compute().rows]
+
+
+def test_processes_with_samples_of_other_lengths_agree(network):
+    short, long = torch.randn(4, 3, 6), torch.randn(9, 2, 6)
+    one = counted(network, short, long).compute()
+    for first, second in ((short, long), (long, short)):  # either process, with what it has gathered
+        rank = counted(network, first)
+        rank.merge_state(counted(network, second))
+        assert rank.compute().totals == pytest.approx(one.totals, rel=1e-12, abs=0)
+    scores = next(row for row in one.rows if row.op == "matmul")  # [T, B] by [B, T]: a spike meets T others
+    assert scores.fanout == pytest.approx(scores.synops / scores.events)
+    assert 4 < scores.fanout < 9
 
 
 def test_hooks_go_a_failing_pass_is_forgotten_and_training_is_not_counted(network):
@@ -101,14 +114,19 @@ def test_activity_is_the_same_on_every_device(values, expected):
 
 def run_epoch(meter, network, batches, logged, rank=0, total=None):
     module = SimpleNamespace(
-        network=network, device=torch.device("cpu"), log=lambda name, value, **_: logged.update({name: value})
+        network=network,
+        view="student",
+        device=torch.device("cpu"),
+        log=lambda name, value, **_: logged.update({name: value}),
     )
     trainer = SimpleNamespace(num_test_batches=[total or len(batches)], is_global_zero=rank == 0)
     meter.on_test_epoch_start(trainer, module)
-    for index, batch in enumerate(batches):
+    for index, frames in enumerate(batches):
+        view = {"frames": frames.transpose(0, 1)}
+        batch = Batch(view, view, torch.zeros(frames.shape[1], dtype=torch.long), {})
         meter.on_test_batch_start(trainer, module, batch, index)
         with torch.inference_mode():
-            network(batch)
+            network(frames)
         meter.on_test_batch_end(trainer, module, None, batch, index)
     meter.on_test_epoch_end(trainer, module)
 
