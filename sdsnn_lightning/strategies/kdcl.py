@@ -2,8 +2,6 @@
 
 import copy
 import math
-from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,25 +17,11 @@ from sdsnn_lightning.losses.logits import distillation_loss, entropy_weighted_di
 from sdsnn_lightning.strategies.arguments import one_of, positive
 from sdsnn_lightning.strategies.logits import ReadoutStrategy
 from sdsnn_lightning.strategies.schedules import Schedule
+from sdsnn_lightning.strategies.stages import Stage, stage_ends
 from sdsnn_lightning.types import Step, View
 
 if TYPE_CHECKING:
     from sdsnn_lightning.distiller import Distiller
-
-
-@dataclass
-class Stage:
-    """One stage of the curriculum.
-
-    Attributes:
-        step_ms: Duration of the student's time steps in milliseconds; longer steps are fewer steps.
-        share: Length of the stage, relative to that of the other stages.
-        teacher_step_ms: The teacher's time steps; those that it was trained with by default.
-    """
-
-    step_ms: float
-    share: float = 1.0
-    teacher_step_ms: float | None = None
 
 
 class TimeStepCurriculum(ReadoutStrategy):
@@ -118,6 +102,11 @@ class TimeStepCurriculum(ReadoutStrategy):
                     "EarlyStopping (trainer.callbacks) may end the run in an early stage of TimeStepCurriculum, as it "
                     "compares scores of different time steps; take one of them out"
                 )
+        if trainer.max_steps not in (-1, None) and not trainer.fast_dev_run:
+            raise ConfigError(
+                f"trainer.max_steps is {trainer.max_steps}, but the stages of TimeStepCurriculum share out "
+                "trainer.max_epochs; leave max_steps out"
+            )
         self.ends = stage_ends(self.stages, len(self.stages) if trainer.fast_dev_run else trainer.max_epochs or 0)
         data: Any = trainer.datamodule
         self.teacher_step_ms: float | None = getattr(data, "teacher_step_ms", None)  # before the stages change it
@@ -250,32 +239,6 @@ class TimeStepCurriculum(ReadoutStrategy):
             )
         self.stage, self.best_score = state_dict["stage"], state_dict["best_score"]
         self.best, self.promoted = state_dict["best"], state_dict["promoted"]
-
-
-def stage_ends(stages: list[Stage], epochs: int) -> list[int]:
-    """The epoch at which every stage has ended, from their shares of the run.
-
-    Args:
-        stages: The stages.
-        epochs: Epochs of the run.
-
-    Returns:
-        One number a stage, rising; the last is `epochs`.
-
-    Raises:
-        ConfigError: If the run is too short to give every stage an epoch.
-    """
-    if epochs < len(stages):
-        raise ConfigError(
-            f"trainer.max_epochs is {epochs} for the {len(stages)} stages of the curriculum; "
-            "set it so that each has at least one epoch"
-        )
-    total = sum(stage.share for stage in stages)
-    ends = [round(epochs * share / total) for share in accumulate(stage.share for stage in stages)]
-    for index in range(len(ends)):  # a short stage is not rounded away, neither here nor by those after it
-        least = (ends[index - 1] if index else 0) + 1
-        ends[index] = min(max(ends[index], least), epochs - (len(ends) - 1 - index))
-    return ends
 
 
 def real_steps(view: View, logits: Tensor) -> Tensor | int:

@@ -70,3 +70,8 @@ def test_stages_that_are_yet_to_come_may_change(place):
     Path("longer.yaml").write_text(yaml.safe_dump(edited))
     main(["fit", "--config", "longer.yaml", "--ckpt_path", "last"])
     assert (place / "runs/toy/version_0/checkpoints/stage3.ckpt").is_file()
+
+
+def test_a_number_of_steps_would_end_the_run_in_an_early_stage(place, capsys):
+    said = refusal(capsys, "fit", "--config", "toy.yaml", "--trainer.max_steps", "12", alone=True)
+    assert "trainer.max_steps is 12, but the stages of TimeStepCurriculum share out trainer.max_epochs" in said
