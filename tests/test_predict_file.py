@@ -194,6 +194,27 @@ def test_the_wrong_file_is_one_line(runs, tmp_path, capsys, run, name, said):
     assert said in text
 
 
+def test_a_damaged_sound_is_one_line_and_a_converted_one_is_said(runs, tmp_path, capsys):
+    sound = np.random.default_rng(0).normal(0, 0.1, 16000)
+    soundfile.write(tmp_path / "nan.wav", np.where(np.arange(16000) == 9000, np.nan, sound), 16000, subtype="FLOAT")
+    for name in ("short.wav", "short.flac"):
+        soundfile.write(tmp_path / name, sound, 16000)
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:9000])
+    for name, said in (
+        ("nan.wav", "NaN or infinite"),
+        ("short.wav", "breaks off"),
+        ("short.flac", "cannot be decoded"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["predict", str(runs["words"]), str(tmp_path / name), "--out", str(tmp_path / "out")])
+        assert end.value.code == 2
+        assert said in capsys.readouterr().err.strip().splitlines()[-1]
+        assert not list((tmp_path / "out").glob("*.csv"))
+    soundfile.write(tmp_path / "stereo.wav", np.stack([sound, sound], 1), 44100)
+    with pytest.warns(UserWarning, match=r"stereo\.wav has 2 x 44100 Hz and is converted to mono"):
+        predict(runs["words"], tmp_path / "stereo.wav", tmp_path / "stereo")
+
+
 @pytest.mark.parametrize("key", ["model", "data"])
 def test_a_class_of_the_run_that_is_not_here_is_named(runs, tmp_path, capsys, key):
     run = shutil.copytree(runs["eye"], tmp_path / "run")

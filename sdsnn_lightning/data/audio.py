@@ -11,6 +11,9 @@ from torch.nn import functional
 
 from sdsnn_lightning.errors import DataError
 
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
+"""Sample rates in Hz that a recording may have; a header that says otherwise is damaged."""
+
 
 def decode(path: str | Path) -> tuple[np.ndarray, int]:
     """Reads one recording as it is.
@@ -22,35 +25,71 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
         Float32 `[S, channels]` in [-1, 1], and the file's rate in Hz.
 
     Raises:
-        DataError: If the file cannot be decoded, holds no sample, or samples that are NaN or infinite.
+        DataError: If the file cannot be decoded or breaks off, has a sample rate that no sound has, holds no sample, or
+            samples that are NaN or infinite.
     """
     import soundfile
 
     try:
+        check_header(path)
         waveform, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise DataError(f"{path} cannot be read as audio ({error}); fetch it again or delete it") from None
-    if len(waveform) == 0:
-        raise DataError(f"{path} holds no audio samples; fetch it again or delete it")
-    missing = _missing_bytes(Path(path))
-    if missing > 0:  # libsndfile reads what there is and says nothing
-        raise DataError(f"{path} breaks off: {missing} bytes of its sound are missing; fetch it again or delete it")
-    if not np.isfinite(waveform).all():  # files of floats can hold anything
-        raise DataError(f"{path} holds samples that are NaN or infinite; fetch it again or delete it")
+    check_samples(path, waveform)
     return waveform, rate
 
 
+def check_header(path: str | Path) -> None:
+    """Checks what the header of a recording says, without decoding it.
+
+    Args:
+        path: A file libsndfile reads.
+
+    Raises:
+        DataError: If it holds no sample, breaks off, or has a sample rate that no sound has.
+        soundfile.SoundFileError: If libsndfile cannot read it.
+    """
+    import soundfile
+
+    facts = soundfile.info(str(path))
+    if not facts.frames:
+        raise DataError(f"{path} holds no audio samples; fetch it again or delete it")
+    if not LOWEST_RATE <= facts.samplerate <= HIGHEST_RATE:
+        raise DataError(f"{path} says that it has {facts.samplerate} samples a second; fetch it again or delete it")
+    missing = _missing_bytes(Path(path))
+    if missing > 0:  # libsndfile reads what there is and says nothing
+        raise DataError(f"{path} breaks off: {missing} bytes of its sound are missing; fetch it again or delete it")
+
+
+def check_samples(path: str | Path, waveform: np.ndarray) -> None:
+    """Checks decoded samples: files of floats can hold anything.
+
+    Raises:
+        DataError: If some are NaN or infinite.
+    """
+    if not np.isfinite(waveform).all():
+        raise DataError(f"{path} holds samples that are NaN or infinite; fetch it again or delete it")
+
+
 def _missing_bytes(path: Path) -> int:
-    """Bytes that the data of a RIFF wave file lacks, by its header; 0 for other formats and for unknown lengths."""
+    """Bytes that a file of RIFF, RF64, W64 or AIFF lacks, by its header; 0 for other formats and unknown lengths."""
+    size = path.stat().st_size
     with path.open("rb") as file:
-        riff, _, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
-        if riff != b"RIFF" or wave != b"WAVE":
+        head = file.read(28).ljust(28, b"\0")
+        if head[:4] == b"FORM":
+            return int.from_bytes(head[4:8], "big") + 8 - size
+        if head[:4] == b"RF64" and head[12:16] == b"ds64":
+            return int.from_bytes(head[20:28], "little") + 8 - size
+        if head[:4] == b"riff":  # W64, whose length counts its header
+            return int.from_bytes(head[16:24], "little") - size
+        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
             return 0
+        file.seek(12)
         while len(chunk := file.read(8)) == 8:
             name, length = struct.unpack("<4sI", chunk)
             if name == b"data":  # a writer into a pipe does not know the length, and gives none or the highest
                 known = 0 < length < 0x7FFFF000
-                return length - (path.stat().st_size - file.tell()) if known else 0
+                return length - (size - file.tell()) if known else 0
             file.seek(length + length % 2, 1)
     return 0
 
@@ -76,23 +115,6 @@ def to_mono(waveform: np.ndarray, file_rate: int, sample_rate: int, samples: int
     if samples is not None:
         mono = np.pad(mono[:samples], (0, max(0, samples - len(mono))))
     return mono
-
-
-def load_waveform(path: str | Path, sample_rate: int, samples: int | None = None) -> np.ndarray:
-    """Reads one recording as mono at the wanted rate.
-
-    Args:
-        path: A file libsndfile reads (wav, flac, ogg, ...), any rate, any number of channels.
-        sample_rate: Wanted rate in Hz. Other rates are resampled by a polyphase filter.
-        samples: Wanted length; longer recordings are cut at the end, shorter ones are padded with silence.
-
-    Returns:
-        Float32 `[S]` in [-1, 1].
-
-    Raises:
-        DataError: If the file cannot be decoded or holds no sample.
-    """
-    return to_mono(*decode(path), sample_rate, samples)
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from sdsnn_lightning.data.audio import to_int16, to_mono
+from sdsnn_lightning.data.audio import check_header, check_samples, to_int16, to_mono
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.data.cifar10_dvs import CIFAR10DVS
 from sdsnn_lightning.data.event_recordings import SUFFIXES, list_files
@@ -39,18 +40,24 @@ class SoundWindows(IterableDataset):
             hop: Seconds from the start of one window to the next.
 
         Raises:
-            DataError: If the file cannot be read or is empty.
+            DataError: If the file cannot be read, breaks off or is empty.
+
+        Warns:
+            If it is stereo or of another rate.
         """
         import soundfile
 
         self.path, self.sample_rate, self.samples, self.hop = path, sample_rate, samples, hop
         try:
+            check_header(path)
             facts = soundfile.info(str(path))
         except (soundfile.SoundFileError, OSError) as error:
             raise DataError(f"{path} cannot be read as audio ({error}); give a wav, flac or ogg file") from None
-        if not facts.frames:
-            raise DataError(f"{path} holds no audio samples; give another file")
         self.rate, self.frames = facts.samplerate, facts.frames
+        if facts.samplerate != sample_rate or facts.channels > 1:
+            rank_zero_warn(
+                f"{path} has {facts.channels} x {facts.samplerate} Hz and is converted to mono at {sample_rate} Hz"
+            )
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -68,8 +75,12 @@ class SoundWindows(IterableDataset):
         length = math.ceil(self.samples * self.rate / self.sample_rate)
         with soundfile.SoundFile(str(self.path)) as file:
             for window in range(len(self)):
-                file.seek(min(round(window * self.hop * self.rate), self.frames))
-                sound = file.read(length, dtype="float32", always_2d=True)
+                try:
+                    file.seek(min(round(window * self.hop * self.rate), self.frames))
+                    sound = file.read(length, dtype="float32", always_2d=True)
+                except (soundfile.SoundFileError, OSError) as error:
+                    raise DataError(f"{self.path} cannot be decoded ({error}); give a whole file") from None
+                check_samples(self.path, sound)
                 mono = to_mono(sound, self.rate, self.sample_rate, self.samples)
                 yield {"audio": torch.from_numpy(to_int16(mono)), "window": window, "target": 0}
 

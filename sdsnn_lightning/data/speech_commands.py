@@ -130,8 +130,8 @@ class SpeechCommands(DataModule):
         for key, value in (("hop", hop), ("n_mels", n_mels), ("n_fft", n_fft), ("sample_rate", sample_rate)):
             if value is not None and value < 1:
                 raise ConfigError(f"data.init_args.{key} is {value}; set it to at least 1")
-        if not 0.001 <= seconds < math.inf:
-            raise ConfigError(f"data.init_args.seconds is {seconds}; set it to at least 0.001")
+        if not 0.001 <= seconds <= 3600:
+            raise ConfigError(f"data.init_args.seconds is {seconds}; set it to 0.001 to 3600")
         if not 0 <= noise_probability <= 1:
             raise ConfigError(f"data.init_args.noise_probability is {noise_probability}; set it to 0 to 1")
         if front_end == "spikescr" and hop is not None:
@@ -141,6 +141,11 @@ class SpeechCommands(DataModule):
         self.log_mel = LogMel(sample_rate, n_fft, n_mels, f_min, f_max, front_end, allow_above_nyquist)
         self.sample_rate = self.log_mel.recorded_rate  # of the waveforms; that of the spectrogram may be lower
         self.samples, self.hop = round(self.sample_rate * seconds), hop
+        if front_end == "spikescr" and self.log_mel.resample.length(self.samples) <= self.log_mel.n_fft // 2:
+            raise ConfigError(
+                f"data.init_args.seconds is {seconds}, less than half a window of {self.log_mel.n_fft} samples; "
+                "set it to more, or n_fft to less"
+            )
         self.augment, self.augment_teacher, self.mask_fill = augment, augment_teacher, mask_fill
         self.noise_probability = noise_probability
         self.class_seed, self.fold, self.cache_dir = class_seed, fold, cache_dir

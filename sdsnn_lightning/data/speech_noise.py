@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sdsnn_lightning.data.audio import load_waveform, to_int16
-from sdsnn_lightning.data.speech_words import BACKGROUND
+from sdsnn_lightning.data.audio import decode, to_int16, to_mono
+from sdsnn_lightning.data.speech_words import BACKGROUND, is_recording
 from sdsnn_lightning.errors import DataError
 
 
@@ -72,15 +73,29 @@ def load_background(root: Path, sample_rate: int, samples: int) -> BackgroundNoi
 
     Raises:
         DataError: If there are none, or one is broken.
+
+    Warns:
+        If some are stereo or of another rate.
     """
     folder = root / BACKGROUND
-    names = sorted(n for n in os.listdir(folder) if n.endswith((".wav", ".flac"))) if folder.is_dir() else []
+    names = sorted(filter(is_recording, os.listdir(folder))) if folder.is_dir() else []
     if not names:
         raise DataError(
             f"{folder} holds no .wav or .flac file; restore it, or do without the class _silence_ and set "
             "data.init_args.noise_probability: 0"
         )
-    return BackgroundNoise([to_int16(load_waveform(folder / name, sample_rate)) for name in names], samples)
+    sounds, other = [], []
+    for name in names:
+        sound, rate = decode(folder / name)
+        if rate != sample_rate or sound.shape[1] > 1:
+            other.append(f"{name} with {sound.shape[1]} x {rate} Hz")
+        sounds.append(to_int16(to_mono(sound, rate, sample_rate)))
+    if other:
+        rank_zero_warn(
+            f"{folder}: {len(other)} of {len(names)} recordings are converted to mono at {sample_rate} Hz, "
+            f"the first of them {other[0]}"
+        )
+    return BackgroundNoise(sounds, samples)
 
 
 class Silence(Dataset):

@@ -82,7 +82,7 @@ def all_words(root: Path) -> list[str]:
     """
     words = list_words(root)
     for path in (root / name for name in LISTS.values()):
-        named = {line.partition("/")[0] for line in _lines(path) if "/" in line} if path.exists() else set()
+        named = {line.partition("/")[0] for line in _listed(path)} if path.exists() else set()
         if words and (missing := sorted(named - set(words))):
             raise DataError(
                 f"{root / missing[0]} does not exist, but {path.name} names recordings of it; restore the folder, or "
@@ -169,21 +169,39 @@ def split_files(root: Path, words: Sequence[str]) -> dict[Part, list[str]]:
 
 def _read_list(path: Path, words: Sequence[str], files: set[str]) -> set[str]:
     """Reads one official list file, as far as it is about these words, and checks that its recordings are there."""
-    named = {line for line in _lines(path) if line.partition("/")[0] in words}
+    lines, folders = _listed(path), {word.lower(): word for word in words}
+    for word in sorted({line.partition("/")[0] for line in lines} - set(words)):
+        if word.lower() in folders:  # or its recordings would train
+            raise DataError(f"{path} says '{word}' where the folder is '{folders[word.lower()]}'; make them equal")
+    named = {line for line in lines if line.partition("/")[0] in words}
     missing = sorted(named - files)
     if missing:
         raise DataError(f"{path} names {missing[0]}, which is missing ({len(missing)} in all); restore the recordings")
     return named
 
 
-def _lines(path: Path) -> list[str]:
-    """The paths in a list file."""
+def _listed(path: Path) -> list[str]:
+    """The recordings `<word>/<file>` in a list file; a line of another form would leave its recording to another part.
+
+    Raises:
+        DataError: If it cannot be read, or a line is no recording.
+    """
     try:
-        return path.read_text(encoding="utf-8").split()
+        lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); restore it, or delete {' and '.join(LISTS.values())} to split by hash"
         ) from None
+    for line in lines:
+        word, _, name = line.partition("/")
+        if not word.strip(".") or "/" in name or not is_recording(name):
+            raise DataError(f"{path} holds the line '{line}', which is not <word>/<recording>; restore the file")
+    return lines
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty, without blanks around them and a byte-order mark."""
+    return [text for line in path.read_text(encoding="utf-8-sig").splitlines() if (text := line.strip())]
 
 
 def average_class(recordings: int, words: int) -> int:

@@ -69,7 +69,7 @@ class SpikeCache:
     def spikes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Seconds `[N]` (float16 or float32) and channels `[N]` (int16) of one recording, as copies."""
         events = self.events[self.offsets[index] : self.offsets[index + 1]]
-        return np.ascontiguousarray(events["time"]), np.ascontiguousarray(events["unit"])
+        return events["time"].copy(), events["unit"].copy()
 
     def __reduce__(self) -> tuple[type["SpikeCache"], tuple[Path]]:
         """Loader processes open the cache again instead of receiving a copy of it."""

@@ -158,6 +158,13 @@ class SpikeFile:
                 "fetch it again and replace it"
             ) from None
 
+    def _part(self, name: str, file: Any = None) -> Any:
+        """A part of the file; None where there is none, which a damaged one is not."""
+        file = self._file if file is None else file
+        with self._readable():
+            present = name in file  # `get` would take a damaged part for an absent one
+            return file[name] if present else None
+
     def _check_layout(self, file: Any) -> None:
         """Checks that the file is one of spike trains: names, kinds and lengths of its parts."""
         import h5py
@@ -167,16 +174,17 @@ class SpikeFile:
 
         sizes = {}
         for name, kinds in (("spikes/times", "f"), ("spikes/units", "iu"), ("labels", "iu"), ("extra/speaker", "iu")):
-            with self._readable():
-                part = file.get(name)
+            part = self._part(name, file)
             if part is None and name == "extra/speaker":
                 continue
             if not isinstance(part, h5py.Dataset):
                 raise wrong(f"has no {name}")
-            inner = h5py.check_vlen_dtype(part.dtype) if name.startswith("spikes/") else part.dtype
-            named = name == "extra/speaker" and h5py.check_string_dtype(part.dtype)
+            with self._readable():
+                kind = part.dtype
+            inner = h5py.check_vlen_dtype(kind) if name.startswith("spikes/") else kind
+            named = name == "extra/speaker" and h5py.check_string_dtype(kind)
             if part.ndim != 1 or inner is None or not (named or np.dtype(inner).kind in kinds):
-                raise wrong(f"holds {part.dtype} of shape {part.shape} in {name}")
+                raise wrong(f"holds {kind} of shape {part.shape} in {name}")
             sizes[name] = len(part)
         if len(set(sizes.values())) > 1:
             raise wrong(
@@ -187,13 +195,13 @@ class SpikeFile:
 
     def __len__(self) -> int:
         """Number of recordings."""
-        return len(self._file["labels"])
+        return len(self._part("labels"))
 
     @cached_property
     def class_names(self) -> list[str]:
         """The words in index order; `0`, `1`, ... up to the highest label where the file does not name them."""
+        keys = self._part("extra/keys")
         with self._readable():
-            keys = self._file.get("extra/keys")
             names = [] if keys is None else [_text(key) for key in keys[()]]
         return names or [str(k) for k in range(int(self._column("labels").max()) + 1)]
 
@@ -219,13 +227,14 @@ class SpikeFile:
 
         Names become numbers by a hash, so that a speaker has the same number in every file.
         """
-        file = self._file
-        if "extra/speaker" not in file:
+        part = self._part("extra/speaker")
+        if part is None:
             return np.full(len(self), -1)
-        if file["extra/speaker"].dtype.kind in "iu":
-            return self._column("extra/speaker")
         with self._readable():
-            names, which = np.unique([_text(name) for name in file["extra/speaker"][()]], return_inverse=True)
+            numbers = part.dtype.kind in "iu"
+            names, which = np.unique([] if numbers else [_text(name) for name in part[()]], return_inverse=True)
+        if numbers:
+            return self._column("extra/speaker")
         digests = (hashlib.sha256(name.encode()).digest() for name in names)
         return np.array([int.from_bytes(digest[:7]) for digest in digests])[which]
 
@@ -240,7 +249,9 @@ class SpikeFile:
         """Type the times are served in: float16 as the published files have them, or float32."""
         import h5py
 
-        return np.dtype("<f2" if h5py.check_vlen_dtype(self._file["spikes/times"].dtype).itemsize == 2 else "<f4")
+        part = self._part("spikes/times")
+        with self._readable():
+            return np.dtype("<f2" if h5py.check_vlen_dtype(part.dtype).itemsize == 2 else "<f4")
 
     def __getitem__(self, index: int) -> SpikeSample:
         """One recording, checked.

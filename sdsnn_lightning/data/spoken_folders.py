@@ -22,6 +22,7 @@ from sdsnn_lightning.data.speech_words import (
     hash_part,
     is_recording,
     list_words,
+    read_lines,
     speaker_of,
 )
 from sdsnn_lightning.errors import ConfigError, DataError
@@ -137,7 +138,7 @@ def split_recordings(
                 raise ConfigError(f"--valid-speakers and --test-speakers both name {recording.speaker}; name it once")
             parts["val" if valid else "test" if test else "train"].append(recording)
     elif any(path.exists() for path in lists.values()):
-        listed = {part: read_list(path, recordings) for part, path in lists.items()}
+        listed = {part: read_list(path, recordings, whole=False) for part, path in lists.items()}
         both = sorted(listed["val"] & listed["test"])
         if both:
             raise DataError(f"{lists['val']} and {lists['test'].name} both name {both[0]}; restore both files")
@@ -153,12 +154,13 @@ def split_recordings(
     return parts
 
 
-def read_list(path: Path, recordings: Sequence[Recording]) -> set[str]:
+def read_list(path: Path, recordings: Sequence[Recording], whole: bool = True) -> set[str]:
     """Reads a list file, one path below the set's folder a line.
 
     Args:
         path: The file.
         recordings: All of the folder, as far as their words are wanted; lines of other words are passed over.
+        whole: Whether the folders of those other words must be there.
 
     Returns:
         The paths it names among those recordings.
@@ -167,12 +169,18 @@ def read_list(path: Path, recordings: Sequence[Recording]) -> set[str]:
         DataError: If it cannot be read or names a recording that is missing.
     """
     try:
-        lines = set(path.read_text(encoding="utf-8").split())
+        lines = set(read_lines(path))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}); restore it") from None
-    files = {recording.file for recording in recordings}
-    words = {recording.word for recording in recordings}
-    missing = sorted(line for line in lines - files if "/" not in line or line.partition("/")[0] in words)
+    root, files = recordings[0].root, {recording.file for recording in recordings}
+    words = {recording.word.lower() for recording in recordings}
+
+    def passed_over(line: str) -> bool:
+        word, _, name = line.partition("/")
+        form = bool(word.strip(".")) and "/" not in name and is_recording(name)
+        return form and word.lower() not in words and not (whole and not (root / word).is_dir())
+
+    missing = sorted(line for line in lines - files if not passed_over(line))
     if missing:
         raise DataError(f"{path} names {missing[0]}, which is missing ({len(missing)} in all); restore the recordings")
     return lines & files

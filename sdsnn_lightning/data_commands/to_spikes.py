@@ -138,6 +138,10 @@ def _check(options: argparse.Namespace, single: bool) -> None:
         raise ConfigError("--words and --digits both choose words; give one of them")
     if single and (options.valid_speakers or options.test_speakers or options.prefix):
         raise ConfigError(f"{options.out} is one file; name a folder to get the parts of a split")
+    if options.prefix and Path(options.prefix).name != options.prefix:
+        raise ConfigError(f"--prefix is {options.prefix}; give the beginning of a file name, without a folder")
+    if single and options.out.is_dir():
+        raise ConfigError(f"{options.out} is a folder, but its name is that of one file; name another output")
     if options.list and (not single or len(options.folders) > 1):
         raise ConfigError("--list goes with one folder and an output that ends in .h5; mend the command")
     if options.sample_rate is not None and not 1000 <= options.sample_rate <= 192000:

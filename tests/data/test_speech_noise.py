@@ -71,3 +71,14 @@ def test_recordings_are_read_in_order_and_none_is_an_error(tmp_path):
     (folder / "b.wav").write_bytes(b"RIFF")
     with pytest.raises(DataError, match=r"b\.wav"):
         load_background(tmp_path, 16000, 4)
+
+
+def test_noise_is_read_by_the_rules_of_words(tmp_path):
+    folder = tmp_path / "_background_noise_"
+    folder.mkdir()
+    soundfile.write(folder / "W.WAV", np.full((600, 2), 0.5), 32000, subtype="PCM_16")
+    (folder / "._W.WAV").write_bytes(b"what macOS leaves")
+    with pytest.warns(
+        UserWarning, match="1 of 1 recordings are converted to mono at 16000 Hz, .* W.WAV with 2 x 32000"
+    ):
+        assert len(load_background(tmp_path, 16000, 4).sound) == 300

@@ -18,7 +18,7 @@ from sdsnn_lightning.data.speech_words import (
     speaker_of,
     split_files,
 )
-from sdsnn_lightning.data.spoken_folders import read_folder
+from sdsnn_lightning.data.spoken_folders import read_folder, read_list
 from sdsnn_lightning.errors import ConfigError, DataError
 
 needs_recordings = pytest.mark.skipif(
@@ -134,6 +134,40 @@ def test_a_broken_set_is_an_error_that_names_the_file(root):
     (root / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds no"):
         split_files(root, ["bed", "empty"])
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("./bed/{}", "holds the line './bed/{}', which is not <word>/<recording>"),
+        ("/bed/{}", "holds the line '/bed/{}'"),
+        ("bed\\{}", "which is not <word>/<recording>"),
+        ("# test", "holds the line '# test'"),
+        ("Bed/{}", "says 'Bed' where the folder is 'bed'"),
+    ],
+)
+def test_a_line_that_would_leave_its_recording_to_training_is_refused(root, written, said):
+    path, file = root / "testing_list.txt", f"{SPEAKERS[0]}_nohash_1.wav"
+    path.write_text(path.read_text().replace(f"bed/{file}", written.format(file)) + written.format(file) + "\n")
+    with pytest.raises(DataError) as error:
+        choose_files(root, ["bed", "cat"])
+    assert said.format(file) in str(error.value)
+    with pytest.raises(DataError):
+        read_list(path, read_folder(root, ["bed", "cat"])[0])
+
+
+def test_a_mark_at_the_beginning_blanks_and_words_of_two_parts_do_no_harm(root):
+    expected = split_files(root, ["bed", "cat"])
+    path = root / "testing_list.txt"
+    lines = path.read_text().splitlines()
+    path.write_bytes("\r\n".join(["\ufeff" + lines[0], "", f" {lines[1]} ", *lines[2:]]).encode())
+    assert split_files(root, ["bed", "cat"]) == expected
+    (root / "bed").rename(root / "turn on")
+    for name in ("validation", "testing"):
+        text = (root / f"{name}_list.txt").read_text(encoding="utf-8-sig")
+        (root / f"{name}_list.txt").write_text(text.replace("bed/", "turn on/"))
+    assert len(split_files(root, all_words(root))["test"]) == 4
+    assert len(read_list(root / "testing_list.txt", read_folder(root)[0])) == 4
 
 
 def test_the_tasks_have_their_classes(tmp_path):

@@ -143,6 +143,36 @@ def test_a_file_damaged_within(path):
     refused(path, "cannot be read as HDF5")
 
 
+def test_damage_anywhere_is_told_or_does_no_harm(path):
+    whole, told = path.read_bytes(), 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        damaged, at = bytearray(whole), int(rng.integers(0, len(whole) - 32))
+        damaged[at : at + 32] = rng.bytes(32)
+        path.write_bytes(damaged)
+        file = SpikeFile(path)
+        try:
+            list(file.chunks())
+            for index in range(len(file)):
+                file[index]
+        except DataError:
+            told += 1
+        finally:
+            if file._handle is not None:
+                file._handle.close()
+    assert told > 30
+
+
+def test_damaged_names_are_not_taken_for_absent_ones(path):
+    with h5py.File(path, "a") as file:
+        place = h5py.h5o.get_info(file["extra/keys"].id).addr
+    damaged = bytearray(path.read_bytes())
+    damaged[place : place + 16] = b"\xff" * 16
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match="cannot be read as HDF5"):
+        SpikeFile(path).class_names  # noqa: B018
+
+
 @pytest.mark.parametrize("name", ["spikes", "spikes/times", "spikes/units", "labels"])
 def test_a_missing_part(path, name):
     with h5py.File(path, "a") as file:

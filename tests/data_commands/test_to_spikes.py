@@ -197,6 +197,13 @@ def test_mistakes_are_one_line_and_leave_nothing(commands, digits, tmp_path, cap
     assert "is one file" in refused(capsys, digits, tmp_path / "x.h5", "--test-speakers", "bob")
     assert "--list goes with one folder" in refused(capsys, commands, out, "--list", "x.txt")
     assert "--sample-rate is 8" in refused(capsys, commands, out, "--sample-rate", 8)
+    assert "--prefix is ../x; give the beginning" in refused(capsys, commands, out, "--prefix", "../x")
+    (tmp_path / "folder.h5").mkdir()
+    assert "folder.h5 is a folder, but its name" in refused(capsys, commands, tmp_path / "folder.h5", "--overwrite")
+    (tmp_path / "list.txt").write_text("noo/p1_nohash_0.wav\n")
+    assert "names noo/p1_nohash_0.wav, which is missing" in refused(
+        capsys, commands, tmp_path / "x.h5", "--list", tmp_path / "list.txt"
+    )
     with (commands / "testing_list.txt").open("a") as file:
         file.write("no/gone_nohash_0.wav\n")
     assert "names no/gone_nohash_0.wav, which is missing" in refused(capsys, commands, out)
