@@ -14,7 +14,6 @@ from sdsnn_lightning.details import FILE, layer_entries
 from sdsnn_lightning.errors import ConfigError
 from sdsnn_lightning.metrics.energy import EnergyScore
 from sdsnn_lightning.metrics.energy_table import unseen_note
-from sdsnn_lightning.metrics.padding import is_padded
 from sdsnn_lightning.metrics.spikes import FiringRates
 from sdsnn_lightning.types import Batch
 from sdsnn_lightning.whole import update_json, write_text
@@ -197,12 +196,9 @@ class EnergyMeter(Callback):
         if self.score is not None and (wanted == total or (batch_idx * wanted) % total < wanted):
             module: Any = pl_module
             inputs = network_inputs(module.network, getattr(batch, module.view))
-            if not is_padded(module.network, inputs):
-                self.score.attach()
-                return
             # Ahead of the test's own pass: callbacks that watch the network find that one's outputs afterwards.
             with torch.inference_mode(), trainer.precision_plugin.test_step_context():
-                self.score.count(*inputs)
+                self.score.follow(*inputs)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int,

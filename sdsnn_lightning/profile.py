@@ -100,18 +100,24 @@ class ProfileMeter(Callback):
             self.scores[name] = EnergyScore(network).to(module.device)
         self.device = device_name(module.device)
 
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Counts both networks on their views of the same samples, and keeps the first batch, which has the most."""
+        module: Any = pl_module
+        for name, network in self.networks.items():
+            inputs = network_inputs(network, batch.teacher if name == "teacher" else getattr(batch, module.view))
+            self.kept.setdefault(name, inputs)
+            score = self.scores[name]
+            with torch.inference_mode(), trainer.precision_plugin.test_step_context():
+                (score.count if name == "teacher" else score.follow)(*inputs)  # the test itself runs the other one
+
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Counts both networks on their views of the same samples, and keeps the first batch, which has the most."""
-        module: Any = pl_module
-        for name, network in self.networks.items():
-            view = batch.teacher if name == "teacher" else getattr(batch, module.view)
-            inputs = network_inputs(network, view)
-            self.kept.setdefault(name, inputs)
-            with trainer.precision_plugin.test_step_context():
-                self.scores[name].count(*inputs)
+        """Stops counting until the next batch."""
+        next(iter(self.scores.values())).detach()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes latency and memory, while the networks still are on the device."""
@@ -147,8 +153,7 @@ def last_teacher(curriculum: TimeStepCurriculum, trainer: Any, student: nn.Modul
     Returns:
         The teacher, and the file its weights are from: beside the checkpoint that is tested. None where there is none.
     """
-    before, last = curriculum.stages[-2:]
-    trainer.datamodule.set_resolution(last.step_ms, last.teacher_step_ms or before.step_ms)
+    trainer.datamodule.set_resolution(*curriculum.steps(len(curriculum.stages) - 1))
     teacher = copy.deepcopy(student)
     file = Path(trainer.ckpt_path or "untrained").with_name(f"stage{len(curriculum.stages) - 1}.ckpt")
     if trainer.ckpt_path is None or not file.is_file():

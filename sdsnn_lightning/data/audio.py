@@ -2,7 +2,9 @@
 
 import math
 import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     import soundfile
 
     try:
-        check_header(path)
+        read_header(path)
         waveform, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise DataError(f"{path} cannot be read as audio ({error}); fetch it again or delete it") from None
@@ -39,11 +41,14 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     return waveform, rate
 
 
-def check_header(path: str | Path) -> None:
-    """Checks what the header of a recording says, without decoding it.
+def read_header(path: str | Path) -> Any:
+    """Reads and checks what the header of a recording says, without decoding it.
 
     Args:
         path: A file libsndfile reads.
+
+    Returns:
+        What `soundfile.info` says: `frames`, `samplerate`, `channels`.
 
     Raises:
         DataError: If it holds no sample, breaks off, or has a sample rate that no sound has.
@@ -59,6 +64,7 @@ def check_header(path: str | Path) -> None:
     missing = _missing_bytes(Path(path))
     if missing > 0:  # libsndfile reads what there is and says nothing
         raise DataError(f"{path} breaks off: {missing} bytes of its sound are missing; fetch it again or delete it")
+    return facts
 
 
 def check_samples(path: str | Path, waveform: np.ndarray) -> None:
@@ -115,6 +121,31 @@ def to_mono(waveform: np.ndarray, file_rate: int, sample_rate: int, samples: int
     if samples is not None:
         mono = np.pad(mono[:samples], (0, max(0, samples - len(mono))))
     return mono
+
+
+def decode_all(
+    root: Path, files: Iterable[str], sample_rate: int, converted: list[str], samples: int | None = None
+) -> Iterator[np.ndarray]:
+    """Reads recordings one by one, as mono at the wanted rate.
+
+    Args:
+        root: Their folder.
+        files: Paths below it.
+        sample_rate: Wanted rate in Hz.
+        converted: Gets a note on every recording that was stereo or of another rate.
+        samples: Wanted length, see `to_mono`.
+
+    Yields:
+        int16 `[S]`.
+
+    Raises:
+        DataError: At the first broken recording (see `decode`).
+    """
+    for file in files:
+        sound, rate = decode(root / file)
+        if rate != sample_rate or sound.shape[1] > 1:
+            converted.append(f"{file} with {sound.shape[1]} x {rate} Hz")
+        yield to_int16(to_mono(sound, rate, sample_rate, samples))
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from sdsnn_lightning.data.audio import check_header, check_samples, to_int16, to_mono
+from sdsnn_lightning.data.audio import check_samples, read_header, to_int16, to_mono
 from sdsnn_lightning.data.base import DataModule
 from sdsnn_lightning.data.cifar10_dvs import CIFAR10DVS
 from sdsnn_lightning.data.event_recordings import SUFFIXES, list_files
@@ -49,8 +49,7 @@ class SoundWindows(IterableDataset):
 
         self.path, self.sample_rate, self.samples, self.hop = path, sample_rate, samples, hop
         try:
-            check_header(path)
-            facts = soundfile.info(str(path))
+            facts = read_header(path)
         except (soundfile.SoundFileError, OSError) as error:
             raise DataError(f"{path} cannot be read as audio ({error}); give a wav, flac or ogg file") from None
         self.rate, self.frames = facts.samplerate, facts.frames

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sdsnn_lightning.data.audio import decode, to_int16, to_mono
+from sdsnn_lightning.data.audio import decode_all
 from sdsnn_lightning.data.speech_words import BACKGROUND, is_recording
 from sdsnn_lightning.errors import DataError
 
@@ -84,12 +84,8 @@ def load_background(root: Path, sample_rate: int, samples: int) -> BackgroundNoi
             f"{folder} holds no .wav or .flac file; restore it, or do without the class _silence_ and set "
             "data.init_args.noise_probability: 0"
         )
-    sounds, other = [], []
-    for name in names:
-        sound, rate = decode(folder / name)
-        if rate != sample_rate or sound.shape[1] > 1:
-            other.append(f"{name} with {sound.shape[1]} x {rate} Hz")
-        sounds.append(to_int16(to_mono(sound, rate, sample_rate)))
+    other: list[str] = []  # what had to be converted
+    sounds = list(decode_all(folder, names, sample_rate, other))
     if other:
         rank_zero_warn(
             f"{folder}: {len(other)} of {len(names)} recordings are converted to mono at {sample_rate} Hz, "

@@ -193,10 +193,15 @@ def _listed(path: Path) -> list[str]:
             f"{path} cannot be read ({error}); restore it, or delete {' and '.join(LISTS.values())} to split by hash"
         ) from None
     for line in lines:
-        word, _, name = line.partition("/")
-        if not word.strip(".") or "/" in name or not is_recording(name):
+        if not is_listed_form(line):
             raise DataError(f"{path} holds the line '{line}', which is not <word>/<recording>; restore the file")
     return lines
+
+
+def is_listed_form(line: str) -> bool:
+    """Whether a line of a list file has the form `<word>/<recording>`."""
+    word, _, name = line.partition("/")
+    return bool(word.strip(".")) and "/" not in name and is_recording(name)
 
 
 def read_lines(path: Path) -> list[str]:

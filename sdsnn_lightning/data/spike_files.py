@@ -231,10 +231,9 @@ class SpikeFile:
         if part is None:
             return np.full(len(self), -1)
         with self._readable():
-            numbers = part.dtype.kind in "iu"
-            names, which = np.unique([] if numbers else [_text(name) for name in part[()]], return_inverse=True)
-        if numbers:
-            return self._column("extra/speaker")
+            if part.dtype.kind in "iu":
+                return part[()].astype(np.int64)
+            names, which = np.unique([_text(name) for name in part[()]], return_inverse=True)
         digests = (hashlib.sha256(name.encode()).digest() for name in names)
         return np.array([int.from_bytes(digest[:7]) for digest in digests])[which]
 

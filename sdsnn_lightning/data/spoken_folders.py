@@ -20,6 +20,7 @@ from sdsnn_lightning.data.speech_words import (
     Part,
     all_words,
     hash_part,
+    is_listed_form,
     is_recording,
     list_words,
     read_lines,
@@ -176,9 +177,8 @@ def read_list(path: Path, recordings: Sequence[Recording], whole: bool = True) -
     words = {recording.word.lower() for recording in recordings}
 
     def passed_over(line: str) -> bool:
-        word, _, name = line.partition("/")
-        form = bool(word.strip(".")) and "/" not in name and is_recording(name)
-        return form and word.lower() not in words and not (whole and not (root / word).is_dir())
+        word = line.partition("/")[0]
+        return is_listed_form(line) and word.lower() not in words and not (whole and not (root / word).is_dir())
 
     missing = sorted(line for line in lines - files if not passed_over(line))
     if missing:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sdsnn_lightning.data.audio import decode, to_int16, to_mono
+from sdsnn_lightning.data.audio import decode_all
 from sdsnn_lightning.data.cache_files import cache_parent, map_array
 from sdsnn_lightning.errors import DataError
 from sdsnn_lightning.progress import watched
@@ -119,11 +119,9 @@ def _write(path: Path, root: Path, files: Sequence[str], sample_rate: int, sampl
         header = {"descr": "<i2", "fortran_order": False, "shape": (len(files), samples)}
         np.lib.format.write_array_header_1_0(partial, header)
         other: list[str] = []  # what had to be converted
-        for file in watched(files, "Decoding recordings, once", len(files)):
-            sound, rate = decode(root / file)
-            if rate != sample_rate or sound.shape[1] > 1:
-                other.append(f"{file} with {sound.shape[1]} x {rate} Hz")
-            partial.write(to_int16(to_mono(sound, rate, sample_rate, samples)).tobytes())
+        shown = watched(files, "Decoding recordings, once", len(files))
+        for sound in decode_all(root, shown, sample_rate, other, samples):
+            partial.write(sound.tobytes())
     if other:
         rank_zero_warn(
             f"{root}: {len(other)} of {len(files)} recordings were converted to mono at {sample_rate} Hz, "

@@ -24,7 +24,7 @@ from sdsnn_lightning.metrics.activity import classify
 from sdsnn_lightning.metrics.layers import FIELDS, SIZES, Key, Layer, LayerOperations, merge
 from sdsnn_lightning.metrics.memory_energy import lemaire_energy
 from sdsnn_lightning.metrics.operations import OperationCounter
-from sdsnn_lightning.metrics.padding import own_lengths
+from sdsnn_lightning.metrics.padding import is_padded, own_lengths
 
 __all__ = ["E_AC", "E_MAC", "RULES", "EnergyReport", "EnergyScore", "classify", "measure_energy"]
 
@@ -189,6 +189,17 @@ class EnergyScore(Metric):
         with self.watch():
             for samples in own_lengths(network, inputs):
                 network(*samples)
+
+    def follow(self, *inputs: Tensor) -> None:
+        """Counts the pass over a batch that comes next, until `detach`; a padded batch in passes of its own, at once.
+
+        Args:
+            *inputs: As of `count`.
+        """
+        if is_padded(self._counter[0].network, inputs):
+            self.count(*inputs)
+        else:
+            self.attach()
 
     @contextmanager
     def watch(self) -> Iterator["EnergyScore"]:

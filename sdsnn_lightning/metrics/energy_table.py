@@ -119,9 +119,7 @@ def as_text(table: "Table", width: int) -> str:
 
 
 def unseen_note(report: "EnergyReport") -> str:
-    """Says which modules the figures leave out; empty where they hold everything."""
-    if not report.unseen:
-        return ""
+    """Says which modules the figures of a report leave out."""
     return f"Not counted, as the products of these modules cannot be seen: {', '.join(report.unseen)}."
 
 

@@ -55,6 +55,7 @@ class OperationCounter(TorchDispatchMode):
         self._casts: dict[int, tuple[str, Tensor]] = {}
         self._hooks: list[RemovableHandle] = []
         self._ran: set[str] = set()
+        self._recurs = any(isinstance(module, nn.RNNBase) for module in self._modules.values())
         self._fused = ExitStack()  # switches fused kernels on again
         self._running = False
 
@@ -84,7 +85,7 @@ class OperationCounter(TorchDispatchMode):
         self._sizes: dict[Key, tuple[float, float, int]] = {}
         self._scores = 0  # address of the last softmax
         self._casts.clear()
-        self._fused = without_fused_products(any(isinstance(part, nn.RNNBase) for part in self._modules.values()))
+        self._fused = without_fused_products(self._recurs)
         self._running = True
         self.__enter__()
 

@@ -39,7 +39,7 @@ def own_lengths(network: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[tupl
         Inputs `[t, b, ...]`: the samples of `t` frames, from the shortest; the whole batch where nothing is padded.
     """
     mask = real_frames(network, inputs)
-    if mask is None or not is_padded(network, inputs):
+    if mask is None or bool(mask[-1].all()):
         yield inputs
         return
     steps = torch.arange(1, len(mask) + 1, device=mask.device).unsqueeze(-1)

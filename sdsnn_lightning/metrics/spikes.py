@@ -64,9 +64,9 @@ class FiringRates(Metric):
     """Counts the spikes of every neuron while attached to a network.
 
     A spike is any non-zero output, so graded spikes count once. Where the network takes a `mask`, neurons are counted
-    on real frames only. Hooks exist only between `attach` and `detach`, so
-    training pays nothing. State is integer counts reduced by a sum, exact under distributed evaluation as long as every
-    process has seen a batch (a distributed sampler sees to that)::
+    on real frames only. Hooks exist only between `attach` and `detach`, so training pays nothing. State is integer
+    counts reduced by a sum, exact under distributed evaluation as long as every process has seen a batch (a distributed
+    sampler sees to that)::
 
         rates = FiringRates(network)
         with rates.watch(network):

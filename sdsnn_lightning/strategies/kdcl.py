@@ -118,7 +118,7 @@ class TimeStepCurriculum(ReadoutStrategy):
             )
         for index in range(len(self.stages)):  # now: the last one may begin days later
             try:
-                copy.copy(data).set_resolution(*self._steps(index))
+                copy.copy(data).set_resolution(*self.steps(index))
             except ConfigError as error:
                 raise ConfigError(f"TimeStepCurriculum.stages[{index}]: {error}") from None
         if distiller.teacher is not None:
@@ -205,11 +205,11 @@ class TimeStepCurriculum(ReadoutStrategy):
 
     def _arrange(self, trainer: Trainer, module: Any) -> None:
         """Sets the data's time resolution and the part of the run that the learning-rate schedule covers."""
-        trainer.datamodule.set_resolution(*self._steps(self.stage))  # type: ignore[attr-defined]
+        trainer.datamodule.set_resolution(*self.steps(self.stage))  # type: ignore[attr-defined]
         begin = self.ends[self.stage - 1] if self.stage else 0
         module.span = (begin / self.ends[-1], self.ends[self.stage] / self.ends[-1])
 
-    def _steps(self, index: int) -> tuple[float, float]:
+    def steps(self, index: int) -> tuple[float, float]:
         """Time steps of student and teacher in a stage, in milliseconds."""
         stage = self.stages[index]
         before = self.stages[index - 1].step_ms if index else self.teacher_step_ms

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from counted import Fires, Net
+from lightning.pytorch.plugins.precision import Precision
 from torch import nn
 
 from sdsnn_lightning.callbacks import EnergyMeter
@@ -119,7 +120,9 @@ def run_epoch(meter, network, batches, logged, rank=0, total=None):
         device=torch.device("cpu"),
         log=lambda name, value, **_: logged.update({name: value}),
     )
-    trainer = SimpleNamespace(num_test_batches=[total or len(batches)], is_global_zero=rank == 0)
+    trainer = SimpleNamespace(
+        num_test_batches=[total or len(batches)], is_global_zero=rank == 0, precision_plugin=Precision()
+    )
     meter.on_test_epoch_start(trainer, module)
     for index, frames in enumerate(batches):
         view = {"frames": frames.transpose(0, 1)}
